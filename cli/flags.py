@@ -1,0 +1,9 @@
+"""Flags that several commands share."""
+
+from typing import Annotated
+
+import typer
+
+Json = Annotated[bool, typer.Option("--json", help="JSON on standard output.")]
+Service = Annotated[str, typer.Option("--service", "-s", metavar="NAME", help="The service: its topic after logs.")]
+SomeService = Annotated[str | None, typer.Option("--service", "-s", metavar="NAME", help="Only this service.")]

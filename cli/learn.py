@@ -1,0 +1,265 @@
+"""``logcanary train``, ``models``, ``evaluate`` and ``bench``: learning and measuring."""
+
+# ruff: noqa: PLC0415  (imports inside: the help must be there at once)
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cli.flags import Json, Service, SomeService
+from cli.help import Commands
+from cli.shell import ProblemError, Shell, moment, shell
+from cli.triage import user
+
+if TYPE_CHECKING:
+    from contracts.bundle import Manifest
+    from contracts.records import BundlePointer
+    from models.registry import Registry
+
+models_app = Commands(no_args_is_help=True, help="Bundles in the registry, and which of them is live.")
+evaluate_app = Commands(no_args_is_help=True, help="How well the detectors do on labelled data.")
+bench_app = Commands(no_args_is_help=True, help="How fast the pipeline is.")
+
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
+
+
+def train(
+    context: typer.Context,
+    *,
+    service: Service,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="From, UTC: 2026-01-31T08:00.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Until, UTC.")] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why: goes into the pointer's history.")] = "trained",
+    author: Annotated[str, typer.Option("--author", help="Who; default: the user of this machine.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Train a service's model from the archive, publish it, and make it live.
+
+    The running job takes the new bundle up without a restart.
+
+    Examples:
+      logcanary train --service pay
+      logcanary train --service pay --from 2026-01-01 --to 2026-02-01 --reason 'after release 1.4'
+    """
+    from training.trainer import train as run
+
+    state = shell(context)
+    window = {name: moment(flag, text) for name, flag, text in (("from_ms", "--from", since), ("to_ms", "--to", until))}
+    if None not in window.values() and window["from_ms"] >= window["to_ms"]:  # type: ignore[operator]
+        raise ProblemError(f"--from {since} is not before --to {until}")
+    manifest = run(state.settings, service, author=author or user(), reason=reason, progress=state.say, **window)
+    if as_json or state.json:
+        state.emit(manifest)
+        return
+    state.out.print(f"{manifest.version}", markup=False)
+    state.say(f"Live for {service}: learnt from {_learnt(manifest)}.")
+
+
+def _learnt(manifest: "Manifest") -> str:
+    from cli.show import clock
+
+    return (
+        f"{manifest.lines:,} lines in {manifest.sessions:,} sessions, {clock(manifest.data_from_ms)} to "
+        f"{clock(manifest.data_to_ms)} UTC"
+    )
+
+
+@models_app.command("list")
+def list_models(context: typer.Context, service: SomeService = None, as_json: Json = False) -> None:
+    """List the bundles of a service, or of all, the newest last; the live one is marked.
+
+    Examples:
+      logcanary models list
+      logcanary models list --service pay --json
+    """
+    state = shell(context)
+    registry, pointers = _registry(state)
+    rows: list[dict[str, Any]] = []
+    for name in [service] if service else _services(state):
+        live = pointers[name].version if name in pointers else ""
+        rows += [{"service": name, "version": version, "live": version == live} for version in registry.versions(name)]
+    if as_json or state.json:
+        state.emit(rows)
+        return
+    if not rows:
+        state.say("No bundle yet. `logcanary train --service NAME` makes one from the archive.")
+        return
+    from cli.tables import rows_table
+
+    state.out.print(rows_table(rows))
+
+
+@models_app.command("show")
+def show_model(
+    context: typer.Context,
+    *,
+    service: Service,
+    version: Annotated[str | None, typer.Argument(help="A version or its beginning; else the live one.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what a bundle was made of and how well it did.
+
+    Examples:
+      logcanary models show --service pay
+      logcanary models show --service pay 20260131T0800 --json
+    """
+    state = shell(context)
+    registry, pointers = _registry(state)
+    if version is None:
+        if service not in pointers:
+            raise ProblemError(f"{service} has no live bundle: `logcanary train --service {service}` makes one")
+        version = pointers[service].version
+    manifest = registry.load(service, full_version(registry.versions(service), service, version)).manifest
+    if as_json or state.json:
+        state.emit(manifest)
+        return
+    from cli.show import clock
+    from cli.tables import rows_table
+
+    facts = {
+        "version": manifest.version,
+        "live": service in pointers and pointers[service].version == manifest.version,
+        "made": f"{clock(manifest.created_ms)} UTC by LogCanary {manifest.code_version}",
+        "detector": manifest.settings.detector.kind,
+        "learnt from": _learnt(manifest),
+        "windows": f"{manifest.windows:,}, {manifest.unique_windows:,} distinct, of {manifest.window} events",
+        "end of session": "judged" if manifest.end_event else "not judged",
+        "false alarms": f"calibrated to {manifest.settings.budget.false_alarm_rate:.2%} of normal sessions",
+        **{f"held back, {one.kind}s": one.held_back for one in manifest.calibration},
+        **{f"left out, {why}": count for why, count in manifest.left_out.items()},
+        **manifest.metrics,
+    }
+    state.out.print(rows_table([{"what": name, "value": value} for name, value in facts.items()]))
+
+
+@models_app.command()
+def promote(
+    context: typer.Context,
+    *,
+    service: Service,
+    version: Annotated[str, typer.Argument(help="The version to make live, or its beginning: also to roll back.")],
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why: goes into the pointer's history.")] = "",
+    author: Annotated[str, typer.Option("--author", help="Who; default: the user of this machine.")] = "",
+) -> None:
+    """Make a bundle live, or roll back to an older one; the running job takes it up without a restart.
+
+    Example:
+      logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
+    """
+    from contracts.records import BundlePointer
+    from storage.control import ControlWriter
+
+    state = shell(context)
+    registry, pointers = _registry(state)
+    chosen = full_version(registry.versions(service), service, version)
+    registry.load(service, chosen)  # a bundle that fails its checks must not become live
+    previous = pointers[service].version if service in pointers else ""
+    pointer = BundlePointer(
+        service=service,
+        version=chosen,
+        author=author or user(),
+        reason=reason,
+        moved_ms=int(time.time() * 1000),
+        previous=previous,
+    )
+    with ControlWriter(state.settings) as control:
+        control.put(pointer)
+    state.say(f"Live for {service}: {chosen}" + (f" (before: {previous})." if previous else "."))
+
+
+def full_version(versions: list[str], service: str, name: str) -> str:
+    """Return the one version that begins with a name.
+
+    Raises:
+        ProblemError: none does, or several do.
+    """
+    fits = [version for version in versions if version == name] or [v for v in versions if v.startswith(name)]
+    if len(fits) == 1:
+        return fits[0]
+    if fits:
+        raise ProblemError(f"{name} fits {len(fits)} versions of {service} ({', '.join(fits[:3])} ...): give more")
+    raise ProblemError(f"{service} has no bundle {name}: `logcanary models list -s {service}` shows those there are")
+
+
+def _services(state: Shell) -> list[str]:
+    """Return the services that have a folder in the registry."""
+    from storage.files import open_files
+
+    hdfs = state.settings.hdfs
+    return sorted(found.name for found in open_files(hdfs).list(f"{hdfs.root.rstrip('/')}/registry") if found.is_dir)
+
+
+def _registry(state: Shell) -> "tuple[Registry, dict[str, BundlePointer]]":
+    from models.registry import Registry
+    from storage.control import read_control
+    from storage.files import open_files
+
+    hdfs = state.settings.hdfs
+    return Registry(open_files(hdfs), hdfs.root), read_control(state.settings).pointers
+
+
+@evaluate_app.callback()
+def _evaluate() -> None:
+    """Group the data sets as verbs."""
+
+
+@evaluate_app.command("hdfs")
+def evaluate_hdfs(
+    context: typer.Context,
+    *,
+    data: Data,
+    split: Annotated[float, typer.Option("--split", min=0.05, max=0.95, help="Share of the blocks learnt.")] = 0.8,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings with different seeds.")] = 3,
+    as_json: Json = False,
+) -> None:
+    """Precision, recall and F1 on labelled HDFS blocks, in the order of time, core only.
+
+    The folder holds hdfs.log.gz and labels.csv.
+
+    Example:
+      logcanary evaluate hdfs --data ../shared/data/hdfs --json
+    """
+    from training.evaluate import evaluate_hdfs as run
+
+    _report(shell(context), run(data, split=split, seeds=seeds, progress=shell(context).say), as_json)
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Group the benchmarks as verbs."""
+
+
+@bench_app.command("pipeline")
+def bench_pipeline(
+    context: typer.Context,
+    *,
+    data: Data,
+    lines: Annotated[int, typer.Option("--lines", min=1, help="Lines to send, rewritten in every pass.")] = 2_000_000,
+    as_json: Json = False,
+) -> None:
+    """Lines per CPU second through Kafka and the running Flink job, and the latency at half that rate.
+
+    Example:
+      logcanary bench pipeline --data ../shared/data/hdfs --json
+    """
+    from training.pipeline_bench import bench_pipeline as run
+
+    state = shell(context)
+    _report(state, run(state.settings, data=data, lines=lines, progress=state.say), as_json)
+
+
+def _report(state: Shell, figures: object, as_json: bool) -> None:
+    if as_json or state.json:
+        state.emit(figures)
+        return
+    from cli.tables import as_row, rows_table
+
+    plain = as_row(figures)
+    nested = {name: value for name, value in plain.items() if isinstance(value, dict)}
+    if nested:
+        state.out.print(rows_table([{"name": name, **value} for name, value in nested.items()]))
+    flat = [{"what": name, "value": value} for name, value in plain.items() if name not in nested]
+    if flat:
+        state.out.print(rows_table(flat))

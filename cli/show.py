@@ -1,0 +1,197 @@
+"""How findings look on a terminal: one detection with its evidence, and lists of alerts. Only text in, no markup.
+
+Log lines are foreign text: they are never read as markup, and control characters (terminal escapes) are made visible.
+"""
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from contracts.records import END_TEMPLATE, Detection, Verdict
+from models.alerts import Alert
+
+DETECTOR_WORDS = {
+    "deeplog": "next event, DeepLog LSTM",
+    "deeplog.end": "end of session, DeepLog LSTM",
+    "ngram": "next event, n-gram",
+    "ngram.end": "end of session, n-gram",
+    "new_template": "never seen before",
+}
+STATE_STYLES = {"open": "bold yellow", "confirmed": "bold red", "false-positive": "green", "expected": "green"}
+END_WORDS = "(end of session)"
+MAX_LINE = 2000
+"""Characters of one line that a terminal shows; ``--json`` has it whole."""
+
+
+def printable(text: str, limit: int = MAX_LINE) -> str:
+    r"""Make foreign text safe for a terminal: control characters become visible, long text is cut.
+
+    >>> printable("a\x1b[31mred")
+    'a\\x1b[31mred'
+    """
+    cut = text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in cut)
+
+
+def clock(milliseconds: int) -> str:
+    """Write a time in UTC to the second; what lies outside of the calendar is written as the number it is.
+
+    >>> clock(0)
+    '1970-01-01 00:00:00'
+    """
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds} ms"
+
+
+def percent(probability: float) -> str:
+    """Write a probability so that small ones stay visible.
+
+    >>> percent(0.713), percent(0.00004)
+    ('71 %', '0.004 %')
+    """
+    share = 100 * probability
+    return f"{share:.0f} %" if share >= 10 else f"{share:.1g} %"
+
+
+def odds(surprise: float) -> str:
+    """Write a surprise in nats as a chance in words.
+
+    >>> odds(0.0), odds(9.9)
+    ('1 in 1', '1 in 20,000')
+    """
+    chance = math.exp(min(surprise, 100.0))
+    if chance >= 1e9:
+        return "less than 1 in a billion"
+    digits = max(0, int(math.log10(chance)))
+    return f"1 in {int(round(chance, -digits)):,}"
+
+
+def detection(found: Detection, verdict: Verdict | None = None) -> RenderableType:
+    """Draw one detection with its whole evidence: lines before, the marked line, what was expected, where it lies."""
+    words = DETECTOR_WORDS.get(found.detector, found.detector)
+    parts: list[RenderableType] = [Text(printable(found.headline), style="bold"), Text("")]
+    parts.append(_sequence(found))
+    if found.expected:
+        parts += [Text(""), _expected(found)]
+    parts += [Text(""), _facts(found)]
+    parts += [Text(""), _verdict(found, verdict)]
+    return Panel(
+        Group(*parts),
+        title=Text(f" {found.service} · {words} "),
+        title_align="left",
+        border_style="red" if verdict is None else "dim",
+        box=box.ROUNDED,
+        padding=(0, 1),
+    )
+
+
+def _sequence(found: Detection) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(overflow="fold")
+    for before in found.before:
+        table.add_row("", Text(printable(before.text), style="dim"))
+    ends = found.kind == "end"
+    table.add_row(
+        Text(" " if ends else "▶", style="bold red"), Text(printable(found.line), style="" if ends else "red")
+    )
+    if ends:
+        table.add_row(Text("▶", style="bold red"), Text("the session ended here", style="red"))
+    return table
+
+
+def _expected(found: Detection) -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(justify="right", style="cyan", no_wrap=True)
+    table.add_column(width=10)
+    table.add_column(overflow="fold")
+    for likely in found.expected:
+        text = END_WORDS if likely.template == END_TEMPLATE else printable(likely.text)
+        table.add_row(percent(likely.probability), Text("█" * round(10 * likely.probability), style="cyan"), Text(text))
+    return Group(Text("Expected instead", style="bold"), table)
+
+
+def _facts(found: Detection) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    session = found.session or f"none: the stream of partition {found.partition}"
+    facts = {
+        "how unlikely": f"{odds(found.surprise)}, rank {found.rank}",
+        "score": f"{found.score:.5f}, threshold {found.threshold:.5f}",
+        "when": f"{clock(found.event_ms)} UTC",
+        "session": session,
+        "where": f"{found.topic}, partition {found.partition}, offset {found.offset}",
+        "template": f"{found.template}  {found.template_text}",
+        "bundle": found.bundle,
+        "id": f"{found.id}  (alert {found.signature})",
+    }
+    for name, value in facts.items():
+        table.add_row(name, Text(printable(value)))
+    return table
+
+
+def _verdict(found: Detection, verdict: Verdict | None) -> RenderableType:
+    if verdict is not None:
+        return Text(f"{verdict.value} said by {verdict.author}, {clock(verdict.given_ms)} UTC: {verdict.reason}")
+    return Text(f"logcanary verdict {found.id} confirmed|false-positive|expected|unsure --reason ...", style="dim")
+
+
+def alert_list(alerts: Sequence[Alert]) -> RenderableType:
+    """Draw alerts, two lines each: what is known of it, then its headline over the whole width."""
+    facts = [
+        (alert.signature[:8], printable(alert.service, 40), f"{alert.count:,} times", _span(alert), alert.state)
+        for alert in alerts
+    ]
+    widths = [max(len(row[column]) for row in facts) for column in range(5)]
+    lines: list[RenderableType] = []
+    for alert, (signature, service, count, span, state) in zip(alerts, facts, strict=True):
+        line = Text.assemble(
+            (signature.ljust(widths[0]), "cyan"),
+            "  ",
+            (service.ljust(widths[1]), "bold"),
+            "  ",
+            count.rjust(widths[2]),
+            "  ",
+            (span.ljust(widths[3]), "dim"),
+            "  ",
+            (state, STATE_STYLES.get(alert.state, "")),
+        )
+        lines += [line, Padding(Text(printable(" ".join(alert.headline.split()), 400)), (0, 0, 1, widths[0] + 2))]
+    return Group(*lines)
+
+
+def _span(alert: Alert) -> str:
+    first, last = clock(alert.first_ms), clock(alert.last_ms)
+    if first == last:
+        return first
+    return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
+
+
+def alert_data(alert: Alert) -> dict[str, object]:
+    """Return an alert as plain values for ``--json``."""
+    return {
+        "service": alert.service,
+        "signature": alert.signature,
+        "detector": alert.newest.detector,
+        "template": alert.newest.template,
+        "template_text": alert.newest.template_text,
+        "count": alert.count,
+        "first_ms": alert.first_ms,
+        "last_ms": alert.last_ms,
+        "state": alert.state,
+        "headline": alert.headline,
+        "newest": alert.newest.id,
+        "worst": alert.worst.id,
+    }

@@ -1,0 +1,206 @@
+"""The records on LogCanary's own topics: detections, statistics, dead letters and control."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contracts.base import SCHEMA_VERSION, Record
+from contracts.service import ServiceName, ServiceSettings
+
+Score = Annotated[float, Field(ge=0, le=1)]
+"""0 = normal, 1 = anomalous; one minus the share of held-back normal sessions that score higher."""
+TemplateId = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+"""Hash of service and template text at birth, 16 hex digits."""
+
+END_TEMPLATE = "0000000000000001"
+"""Template id of the event *end of session*."""
+
+
+class Expected(Record):
+    """An event the model expected, with its probability."""
+
+    template: TemplateId
+    text: str
+    probability: float = Field(ge=0, le=1)
+
+
+class Before(Record):
+    """An event of the same session before the one detected, oldest first."""
+
+    template: TemplateId
+    text: str
+
+
+class Detection(Record):
+    """One detector's finding on one event, with its evidence (topic ``logcanary.detections``).
+
+    ``id`` is a hash of service, topic, partition, offset and detector, never of template, score or bundle: a line
+    that is scored twice after a crash gives the same id.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    id: str = Field(pattern=r"^[0-9a-f]{16}$")
+    signature: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """Detections of one service with one signature (service, detector, template) form one alert."""
+    service: ServiceName
+    detector: str
+    kind: Literal["event", "end"]
+    """``event``: this line does not belong. ``end``: the session ended here and should have gone on."""
+    topic: str
+    partition: int = Field(ge=0)
+    offset: int = Field(ge=0)
+    arrival_ms: int
+    """Kafka's timestamp of the line, milliseconds since 1970 UTC."""
+    event_ms: int
+    """The time inside the line, or its arrival where it has none."""
+    detected_ms: int
+    session: str
+    """The session's identifier; empty for the endless session of a partition."""
+    line: str
+    level: str
+    template: TemplateId
+    template_text: str
+    score: Score
+    threshold: Score
+    surprise: float
+    """Minus the natural logarithm of the model's probability for what came, in nats."""
+    rank: int = Field(ge=1)
+    """Rank of what came among all events the model knows, 1 = likeliest."""
+    expected: tuple[Expected, ...]
+    before: tuple[Before, ...]
+    bundle: str
+    """Version of the one bundle that scored the line."""
+    headline: str
+    """The finding as a sentence."""
+
+
+class Statistic(Record):
+    """What one operator did with one micro-batch (topic ``logcanary.statistics``).
+
+    ``parse`` records count what came out of one partition; ``score`` records what one session bucket judged.
+    Replayed batches repeat ``first_offset`` and ``last_offset``.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    stage: Literal["parse", "score"]
+    service: ServiceName
+    topic: str
+    partition: int
+    bucket: int = -1
+    first_offset: int
+    last_offset: int
+    lines: int
+    bytes: int = 0
+    newest_arrival_ms: int
+    newest_event_ms: int
+    emitted_ms: int
+    seconds: float
+    """Time this batch took in the operator."""
+    dead: dict[str, int] = Field(default_factory=dict)
+    """Lines sent to the dead-letter topic, by reason."""
+    cut: int = 0
+    """Lines cut to the length limit for parsing; whole in the archive."""
+    templates: int = 0
+    """Templates this shard knows."""
+    new_templates: int = 0
+    sessions: int = 0
+    """Open sessions of the bucket."""
+    windows: int = 0
+    windows_remembered: int = 0
+    """Windows answered from memory, without a call of the model."""
+    unknown: int = 0
+    """Events whose template the bundle does not know."""
+    detections: dict[str, int] = Field(default_factory=dict)
+    """By detector."""
+    suppressed: int = 0
+    """Findings not raised because of a verdict."""
+    bundle: str = ""
+    """Version in force; empty while the service has none."""
+    bundle_refused: str = ""
+    """Why the bundle that the pointer names is not in force."""
+
+
+class DeadLetter(Record):
+    """A line that could not be parsed (topic ``logcanary.deadletters``); the archive has it whole."""
+
+    schema_version: int = SCHEMA_VERSION
+    service: ServiceName
+    topic: str
+    partition: int
+    offset: int
+    arrival_ms: int
+    reason: Literal["empty", "null", "invalid_utf8", "too_long", "error"]
+    detail: str = ""
+    head: str
+    """The first 1,024 bytes, bytes that are not UTF-8 as ``\\xNN``."""
+
+
+class Template(Record):
+    """A template of a service's catalogue (control key ``template/<service>/<id>``)."""
+
+    type: Literal["template"] = "template"
+    service: ServiceName
+    id: TemplateId
+    text: str
+    """The newest, most general text; the id is the hash of the first."""
+    example: str = ""
+    alias_of: TemplateId | None = None
+    """Set when two shards gave one template two ids: the one to use."""
+
+
+class BundlePointer(Record):
+    """Which bundle is live (control key ``bundle/<service>``)."""
+
+    type: Literal["bundle"] = "bundle"
+    service: ServiceName
+    version: str
+    author: str
+    reason: str
+    moved_ms: int
+    previous: str = ""
+
+
+VerdictValue = Literal["confirmed", "false-positive", "expected", "unsure"]
+
+
+class Verdict(Record):
+    """What an engineer says of a detection (control key ``verdict/<service>/<template>/<detection>``).
+
+    *false-positive* and *expected* stop further detections of that template in that service and make its lines normal
+    in the next training; *confirmed* takes the session out of the normal data; *unsure* does neither, and leaves the
+    session out of both.
+    """
+
+    type: Literal["verdict"] = "verdict"
+    service: ServiceName
+    detection: str
+    template: TemplateId
+    topic: str
+    partition: int
+    offset: int
+    session: str
+    event_ms: int
+    arrival_ms: int
+    value: VerdictValue
+    reason: str
+    author: str
+    given_ms: int
+
+
+class Settings(Record):
+    """A service's settings (control key ``settings/<service>``)."""
+
+    type: Literal["settings"] = "settings"
+    settings: ServiceSettings
+
+
+class Marker(Record):
+    """Written at a job's submission (control key ``marker/<job>``): all control known by then lies before it."""
+
+    type: Literal["marker"] = "marker"
+    job: str
+    submitted_ms: int
+
+
+Control = Annotated[Template | BundlePointer | Verdict | Settings | Marker, Field(discriminator="type")]
+"""Any record of the control topic; a record without a value (tombstone) takes its key back."""

@@ -1,0 +1,76 @@
+"""The settings of one service: how its lines are read, grouped into sessions and judged."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from contracts.base import Options
+
+ServiceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$")]
+"""A topic's name after its prefix (``logs.``): letters, digits, dot, dash and underscore."""
+
+
+class MaskOptions(Options):
+    """One mask of a service's own: what ``pattern`` matches becomes ``<NAME>``.
+
+    The pattern has no look-around and no back-reference, so that it means the same in polars, RE2 and ``re``.
+    """
+
+    name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    pattern: str = Field(min_length=1)
+
+
+class SessionOptions(Options):
+    """How the lines of a service form sessions.
+
+    ``auto`` looks for the common identifiers (block, trace, request ids); ``identifier`` uses ``pattern`` (its first
+    group, or the whole match); ``window`` treats each partition as one endless session.
+    A line without an identifier belongs to the endless session of its partition (see ``unnamed``).
+    """
+
+    by: Literal["auto", "identifier", "window"] = "auto"
+    pattern: str | None = None
+    unnamed: Literal["stream", "ignore"] = "stream"
+    """Whether lines without an identifier are judged as one endless session a partition, or not at all. Where many
+    threads write them at once, their order says little and rare housekeeping lines are most of what is raised."""
+    gap_seconds: float = Field(default=3600.0, gt=0)
+    """A session with no line for this long (event time) has ended."""
+    max_open: int = Field(default=50_000, gt=0)
+    """Open sessions kept per bucket; the one idle longest is closed first."""
+
+
+class BudgetOptions(Options):
+    """How many false alarms are acceptable; thresholds are calibrated to it on held-back normal time."""
+
+    false_alarm_rate: float = Field(default=0.005, ge=0, lt=1)
+    """Share of normal sessions (windows, where there are no sessions) that may be raised."""
+
+
+class DetectorOptions(Options):
+    """Which sequence model is trained for a service, and how it judges."""
+
+    kind: Literal["deeplog", "ngram"] = "deeplog"
+    window: int = Field(default=10, ge=1, le=100)
+    """Events of history before the one that is judged (DeepLog, section 3.1: h = 10)."""
+    rule: Literal["likelihood", "top_g"] = "likelihood"
+    """``likelihood``: surprise over a calibrated threshold. ``top_g``: the event is not among the g likeliest."""
+    top_g: int = Field(default=9, ge=1)
+    """DeepLog, section 5.1: g = 9."""
+    end_event: Literal["auto", "on", "off"] = "auto"
+    """Whether the end of a session is an event too; ``auto`` lets held-back training time decide."""
+    epochs: int = Field(default=30, ge=1)
+    """At most this many passes; training stops sooner when held-back likelihood no longer improves."""
+    seed: int = 0
+
+
+class ServiceSettings(Options):
+    """All settings of one service; the control topic holds the newest under ``settings/<service>``."""
+
+    service: ServiceName
+    format: str = "auto"
+    """Name of a header format of ``parsing.formats``, or ``auto``: found from the first lines and then fixed."""
+    masks: tuple[MaskOptions, ...] = ()
+    """Tried before the default masks, in this order."""
+    session: SessionOptions = SessionOptions()
+    detector: DetectorOptions = DetectorOptions()
+    budget: BudgetOptions = BudgetOptions()

@@ -1,0 +1,114 @@
+"""Settings of the whole application: file, environment and flags, read through pydantic-settings."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from contracts.base import Options
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class KafkaOptions(Options):
+    """Where Kafka is, and how LogCanary's topics are called."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    """Broker addresses, ``host:port`` with commas between."""
+    log_prefix: str = "logs."
+    """A topic with this prefix belongs to the service named by the rest."""
+    detections: str = "logcanary.detections"
+    statistics: str = "logcanary.statistics"
+    deadletters: str = "logcanary.deadletters"
+    control: str = "logcanary.control"
+
+
+class HdfsOptions(Options):
+    """Where the archive and the registry are."""
+
+    url: str = "http://127.0.0.1:9870"
+    """A WebHDFS address, or ``file:///path`` for a local folder."""
+    user: str = "logcanary"
+    root: str = "/logcanary"
+
+
+class FlinkOptions(Options):
+    """Where the Flink cluster is, and how the job runs."""
+
+    rest: str = "http://127.0.0.1:8081"
+    parallelism: int = Field(default=2, ge=1)
+    checkpoint_seconds: float = Field(default=10.0, gt=0)
+    checkpoints: str = ""
+    """Folder or address of checkpoints; empty: the local stack's own folder."""
+    batch_milliseconds: int = Field(default=200, ge=10, le=10_000)
+    """Length of the tumbling processing-time window that makes a micro-batch."""
+    buckets: int = Field(default=4, ge=1, le=1024)
+    """Session buckets a service's lines are scored in."""
+    max_line_bytes: int = Field(default=65_536, ge=256)
+    """Longer lines are cut for parsing and counted; the archive keeps them whole."""
+    batch_lines: int = Field(default=20_000, ge=100)
+    """A larger micro-batch is parsed in pieces of this many lines."""
+
+
+class ArchiveOptions(Options):
+    """How raw lines are kept."""
+
+    roll_seconds: int = Field(default=600, ge=1)
+    """A file holds lines of one slot of this length (by Kafka's timestamp) at most."""
+    roll_lines: int = Field(default=500_000, ge=1)
+    roll_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
+    """Uncompressed bytes after which a file is closed."""
+    group: str = "logcanary-archiver"
+
+
+class WebOptions(Options):
+    """Where LogCanary's own HTTP endpoints listen; loopback unless told otherwise."""
+
+    host: str = "127.0.0.1"
+    exporter_port: Port = 9464
+    prometheus_port: Port = 9090
+
+
+class AppSettings(BaseSettings):
+    """Everything ``logcanary`` reads at its start.
+
+    Sources, the later wins: defaults, the running local stack (``<home>/stack.toml``), the file named by
+    ``LOGCANARY_CONFIG`` (or ``logcanary.toml`` here), the environment (``LOGCANARY_KAFKA__BOOTSTRAP=...``), flags.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="LOGCANARY_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    home: Path = Path(".logcanary")
+    """Folder of the local stack: data, logs, ports."""
+    kafka: KafkaOptions = KafkaOptions()
+    hdfs: HdfsOptions = HdfsOptions()
+    flink: FlinkOptions = FlinkOptions()
+    archive: ArchiveOptions = ArchiveOptions()
+    web: WebOptions = WebOptions()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources, the first wins: flags, environment, settings file, running local stack."""
+        home = Path(os.environ.get("LOGCANARY_HOME", ".logcanary"))
+        config = Path(os.environ.get("LOGCANARY_CONFIG", "logcanary.toml"))
+        return (
+            init_settings,
+            env_settings,
+            TomlConfigSettingsSource(settings_cls, config),
+            TomlConfigSettingsSource(settings_cls, home / "stack.toml"),
+        )

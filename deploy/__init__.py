@@ -1,0 +1,1 @@
+"""Set-up, the local stack and its supervisor, images, Prometheus rules."""

@@ -1,0 +1,23 @@
+"""Downloads of the local stack: jars, Debian's tools, and the one Java class of ours compiled."""
+
+import sys
+
+from deploy import jars, tools
+from deploy.cluster import flink_python
+from deploy.java import find_java
+from deploy.loopback import loopback_classes
+from deploy.paths import DeployError
+
+CHANGED = 10
+"""Exit status when something was fetched."""
+
+
+def main() -> int:
+    """Fetch what is missing; the exit status is 0 (nothing was), 10 or 1 (it failed, and standard error says why)."""
+    try:
+        changed = bool(jars.fetch(jars.read_lock())) | bool(tools.fetch())
+        loopback_classes(find_java(), flink_python())
+    except DeployError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return CHANGED if changed else 0

@@ -1,0 +1,236 @@
+"""One bundle applied to windows: which of them do not belong, how sure that is, and why.
+
+    scorer = Scorer(bundle)
+    scored = scorer.score(events, table.extend(events), suppressed)
+    send(scored.detections)
+
+Windows judged before are answered from memory; the others are made unique and judged in one call of the model.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Container, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from contracts.records import Before, Detection, Expected
+from models.base import expected
+from models.bundle import Bundle
+from models.memory import Memory, window_hashes
+from models.sessions import END, PADDING, Flags, Ints, Windows
+from models.vocabulary import UNKNOWN_INDEX
+from parsing.events import Events, template_hex
+
+EXPECTED = 5
+"""Likeliest events named with a detection."""
+HEADLINE_EXPECTED = 3
+HEADLINE_CHARACTERS = 80
+"""Of each template in a headline; the records carry all of it."""
+END_TEXT = "end of session"
+MAX_TEXTS = 10_000
+"""Texts of templates the bundle does not know, kept for the events before a later finding."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Scored:
+    """What came out of one batch."""
+
+    detections: list[Detection]
+    windows: int
+    windows_remembered: int
+    unknown: int
+    """Events whose template the bundle does not know."""
+    suppressed: int
+    """Findings not raised because their template is."""
+
+
+class Scorer:
+    """Judges the windows of one service by one bundle.
+
+    Args:
+        bundle: What judges.
+        memory_bits: Answers are remembered for 2 to this power windows, 16 bytes each.
+
+    Raises:
+        BundleError: The bundle's calibration is damaged.
+    """
+
+    def __init__(self, bundle: Bundle, memory_bits: int = 17) -> None:
+        self.bundle = bundle
+        self._detector = bundle.manifest.settings.detector
+        self._streams_count = bundle.manifest.settings.session.unnamed == "stream"
+        self._sessions, self._streams = bundle.calibrated("session"), bundle.calibrated("stream")
+        self._memory = Memory(memory_bits)
+        self._texts: dict[int, str] = {}
+
+    def adopt(self, texts: Mapping[int, str]) -> None:
+        """Learn texts of templates (a catalogue's): known by another id, they are recognised by their exact text."""
+        known = self.bundle.vocabulary
+        strange = {template: text for template, text in texts.items() if self._texts.get(template) != text}
+        strange = {template: text for template, text in strange.items() if template not in known}
+        if known.recognise(strange):
+            self._memory.clear()
+        self._texts |= strange
+        while len(self._texts) > MAX_TEXTS:
+            del self._texts[next(iter(self._texts))]
+
+    def score(self, events: Events, windows: Windows, suppressed: Container[int] = ()) -> Scored:
+        """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
+
+        ``suppressed`` are template ids of which nothing is raised.
+        """
+        self.adopt(events.templates)
+        n = len(windows) if self.bundle.manifest.end_event else windows.events
+        if not n:
+            return Scored([], 0, 0, 0, 0)
+        targets = windows.targets[:n]
+        surprises, ranks, remembered = self._judge(windows, n)
+        streams = windows.streams[:n]
+        over = self._over(surprises, ranks, streams)
+        raised = np.flatnonzero(over if self._streams_count else over & ~streams)
+        wanted = np.array([int(target) not in suppressed for target in targets[raised].tolist()], dtype=np.bool_)
+        detections = self._explain(events, windows, raised[wanted], surprises, ranks) if wanted.any() else []
+        unknown = np.count_nonzero(self.bundle.vocabulary.indices(targets[: windows.events]) == UNKNOWN_INDEX)
+        return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), int(len(raised) - wanted.sum()))
+
+    def _judge(self, windows: Windows, n: int) -> tuple[NDArray[np.float32], Ints, Flags]:
+        """Surprise and rank of each window, and which of them were remembered: [n]."""
+        hashes = window_hashes(windows.contexts[:n], windows.targets[:n])
+        remembered, surprises, ranks = self._memory.find(hashes)
+        missing = np.flatnonzero(~remembered)
+        if len(missing):
+            distinct, first, where = np.unique(hashes[missing], return_index=True, return_inverse=True)
+            rows = missing[first]
+            answer = self.bundle.judge(windows.contexts[rows], windows.targets[rows])
+            surprises[missing], ranks[missing] = answer.surprises[where], answer.ranks[where]
+            self._memory.store(distinct, answer.surprises, answer.ranks)
+        return surprises, ranks, remembered
+
+    def _over(self, surprises: NDArray[np.float32], ranks: Ints, streams: Flags) -> Flags:
+        if self._detector.rule == "top_g":
+            return ranks > self._detector.top_g
+        return surprises > np.where(streams, self._streams.bar, self._sessions.bar)
+
+    def _scores(self, surprise: float, rank: int, stream: bool) -> tuple[float, float]:
+        """Score and threshold. By the rule ``top_g`` the score is ``1 - 1 / rank``."""
+        if self._detector.rule == "top_g":
+            return 1 - 1 / rank, 1 - 1 / self._detector.top_g
+        calibrated = self._streams if stream else self._sessions
+        return max(calibrated.score(surprise), calibrated.threshold), calibrated.threshold
+
+    def _explain(
+        self, events: Events, windows: Windows, which: Ints, surprises: NDArray[np.float32], ranks: Ints
+    ) -> list[Detection]:
+        """Make the detections of the windows ``which``, with their evidence."""
+        known = self.bundle.vocabulary
+        distinct, where = np.unique(windows.contexts[which], axis=0, return_inverse=True)
+        likeliest = expected(self.bundle.model, known.indices(distinct), EXPECTED)
+        named = [
+            tuple(
+                Expected(template=template_hex(known.template(i)), text=known.text(i), probability=min(1.0, chance))
+                for i, chance in row
+            )
+            for row in likeliest
+        ]
+        now = time.time_ns() // 1_000_000
+        return [
+            self._detection(
+                events, windows, window, named[context], (float(surprises[window]), int(ranks[window])), now
+            )
+            for window, context in zip(which.tolist(), where.reshape(-1).tolist(), strict=True)
+        ]
+
+    def _detection(
+        self,
+        events: Events,
+        windows: Windows,
+        window: int,
+        likeliest: tuple[Expected, ...],
+        answer: tuple[float, int],
+        now: int,
+    ) -> Detection:
+        surprise, rank = answer
+        end = window >= windows.events
+        line = self._last_line(windows, window) if end else events.frame.row(int(windows.rows[window]), named=True)
+        template = int(windows.targets[window])
+        text = END_TEXT if end else events.templates[template]
+        detector = self.bundle.model.name + (".end" if end else "")
+        score, threshold = self._scores(surprise, rank, bool(windows.streams[window]))
+        place = (events.service, events.topic, str(line["partition"]), str(line["offset"]), detector)
+        return Detection(
+            id=_digest(*place),
+            signature=_digest(events.service, detector, template_hex(template)),
+            service=events.service,
+            detector=detector,
+            kind="end" if end else "event",
+            topic=events.topic,
+            partition=line["partition"],
+            offset=line["offset"],
+            arrival_ms=line["arrival"],
+            event_ms=line["time"],
+            detected_ms=now,
+            session=line["session"],
+            line=line["line"],
+            level=line["level"],
+            template=template_hex(template),
+            template_text=text,
+            score=score,
+            threshold=threshold,
+            surprise=surprise,
+            rank=rank,
+            expected=likeliest,
+            before=tuple(
+                Before(template=template_hex(one), text=self._text(events, one))
+                for one in windows.contexts[window].tolist()
+                if one != PADDING
+            ),
+            bundle=self.bundle.manifest.version,
+            headline=self._headline(likeliest, template, text, surprise),
+        )
+
+    def _last_line(self, windows: Windows, window: int) -> dict[str, str | int]:
+        """The last line of the session that ended, as a row of the events' frame would be."""
+        ends, row = windows.ends, window - windows.events
+        return {
+            "partition": int(ends.partition[row]),
+            "offset": int(ends.offset[row]),
+            "arrival": int(ends.arrival[row]),
+            "time": int(ends.time[row]),
+            "session": ends.session[row],
+            "level": ends.level[row],
+            "line": ends.line[row],
+        }
+
+    def _text(self, events: Events, template: int) -> str:
+        known = self.bundle.vocabulary
+        if template in known:
+            return known.text(known.index(template))
+        return events.templates.get(template) or self._texts.get(template, "")
+
+    def _headline(self, likeliest: tuple[Expected, ...], template: int, text: str, surprise: float) -> str:
+        """Say it: *expected one of A (0.71), B (0.20); saw D (p = 0.0003)*."""
+        options = ", ".join(
+            f"{_short(one.text)} ({one.probability:.2f})"
+            for one in likeliest[:HEADLINE_EXPECTED]
+            if one.probability >= 0.005
+        )
+        if template == END:
+            came = f"the session ended (p = {math.exp(-surprise):.1g})"
+        elif template in self.bundle.vocabulary:
+            came = f"saw {_short(text)} (p = {math.exp(-surprise):.1g})"
+        else:
+            came = f"saw {_short(text)}, never seen before"
+        return f"expected one of {options}; {came}" if "), " in options else f"expected {options}; {came}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= HEADLINE_CHARACTERS else text[: HEADLINE_CHARACTERS - 1] + "…"
+
+
+def _digest(*parts: str) -> str:
+    """64 bits of a hash over parts, as 16 hex digits; no two lists of parts are written alike."""
+    return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,183 @@
+"""Bytes to text: the lines of a batch as one string column, and those that cannot be text set aside.
+
+Nothing is copied where a batch is sound: the column is laid over the blob itself (Arrow's large binary layout).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from contracts.records import DeadLetter
+from parsing.events import Lines
+
+Reason = Literal["null", "empty", "invalid_utf8"]
+
+HEAD_BYTES = 1024
+"""Bytes of a dead line that its letter carries (``contracts.records.DeadLetter.head``)."""
+_BLANK = " \t\r\n"
+_STRIPPED = pl.col("line").str.strip_chars_end(_BLANK)
+# One select of several columns costs about what one operation on a Series does: what matters for small batches.
+_PROBE = (_STRIPPED.alias("stripped"), _STRIPPED.str.len_bytes().fill_null(0).alias("size"))
+_LONGEST_CHARACTER = 4  # bytes of a UTF-8 character at most (RFC 3629)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Text:
+    """The lines that can be parsed, in order.
+
+    ``rows`` are their rows in the batch; ``line`` is the text as it arrived (cut to the limit), ``stripped`` is the
+    same without blanks and line ends behind it. ``dead`` are the others with their reason, ``cut`` how many lines
+    were cut to the limit.
+    """
+
+    rows: NDArray[np.int64]  # [m]
+    line: pl.Series  # [m] string
+    stripped: pl.Series  # [m] string, never empty
+    braces: NDArray[np.bool_]  # [m] whether the line begins with {
+    newlines: bool  # whether any line has more than one line of text
+    dead: list[tuple[int, Reason]]
+    cut: int
+
+
+def decode(lines: Lines, max_line_bytes: int) -> Text:
+    """Turn a batch into text. Too long lines are cut and kept; null, blank and non-UTF-8 lines are dead."""
+    lines, was_cut = _cut(lines, max_line_bytes)
+    column = _column(lines)
+    probe = column.to_frame().select_seq(_PROBE)
+    stripped = probe["stripped"]
+    dead_rows = np.flatnonzero(probe["size"].to_numpy() == 0)
+    starts = lines.starts()[:-1]
+    newlines = b"\n" in lines.blob
+    if not len(dead_rows):
+        braces = _at(lines.blob, starts) == ord("{")
+        return Text(np.arange(len(lines)), column, stripped, braces, newlines, [], was_cut)
+    dead: list[tuple[int, Reason]] = []
+    for row in dead_rows.tolist():
+        if lines.lengths[row] < 0:
+            dead.append((row, "null"))
+        else:
+            dead.append((row, "invalid_utf8" if column[row] is None else "empty"))
+    rows = np.delete(np.arange(len(lines)), dead_rows)
+    index = pl.Series("rows", rows)
+    braces = _at(lines.blob, starts[rows]) == ord("{")
+    return Text(rows, column[index], stripped[index], braces, newlines, dead, was_cut)
+
+
+def _at(blob: bytes, places: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the bytes at these places: [m]."""
+    return np.frombuffer(blob, dtype=np.uint8)[places] if len(places) else np.zeros(0, dtype=np.uint8)
+
+
+def dead_letters(lines: Lines, dead: list[tuple[int, Reason]]) -> list[DeadLetter]:
+    """Write the letters of dead lines, in offset order."""
+    starts = lines.starts()
+    letters = []
+    for row, reason in dead:
+        start, length = int(starts[row]), max(0, int(lines.lengths[row]))
+        detail = ""
+        if reason == "invalid_utf8":
+            try:
+                lines.blob[start : start + length].decode()
+            except UnicodeDecodeError as error:
+                detail = f"byte {error.start}: {error.reason}"
+        letters.append(
+            DeadLetter(
+                service=lines.service,
+                topic=lines.topic,
+                partition=lines.partition,
+                offset=int(lines.offsets[row]),
+                arrival_ms=int(lines.arrivals[row]),
+                reason=reason,
+                detail=detail,
+                head=lines.blob[start : start + min(length, HEAD_BYTES)].decode("utf-8", "backslashreplace"),
+            )
+        )
+    return letters
+
+
+def _cut(lines: Lines, limit: int) -> tuple[Lines, int]:
+    """Cut lines to ``limit`` bytes, and say how many were cut here or at the source.
+
+    A cut may fall inside a character; its bytes go too, or the whole line would not be UTF-8.
+    """
+    too_long = lines.lengths > limit
+    cut = too_long
+    if lines.original_lengths is not None:
+        cut = cut | (lines.original_lengths > lines.lengths)
+    if not cut.any():
+        return lines, 0
+    starts = lines.starts()
+    lengths = lines.lengths.copy()
+    for row in np.flatnonzero(cut).tolist():
+        start = int(starts[row])
+        end = start + min(int(lengths[row]), limit)
+        lengths[row] = end - start - _broken_tail(lines.blob[max(start, end - _LONGEST_CHARACTER) : end])
+    kept = np.maximum(lengths, 0)
+    whole = np.maximum(lines.lengths, 0)
+    # Which bytes stay: each line's first ``kept``; runs of kept and dropped bytes alternate.
+    stays = np.repeat(np.tile(np.array([True, False]), len(lengths)), np.column_stack([kept, whole - kept]).ravel())
+    blob = np.frombuffer(lines.blob, dtype=np.uint8)[stays].tobytes()
+    return (
+        Lines(lines.service, lines.topic, lines.partition, lines.offsets, lines.arrivals, blob, lengths),
+        int(np.count_nonzero(cut)),
+    )
+
+
+def _broken_tail(tail: bytes) -> int:
+    """Count the bytes of an unfinished UTF-8 character at the end of a line that was cut."""
+    for back in range(1, len(tail) + 1):
+        byte = tail[-back]
+        if byte & 0xC0 == 0x80:  # a continuation byte: the character began further left
+            continue
+        expected = 1 if byte < 0x80 else 2 if byte >> 5 == 0b110 else 3 if byte >> 4 == 0b1110 else 4
+        return back if expected > back else 0
+    return 0
+
+
+def _column(lines: Lines) -> pl.Series:
+    """Lay a string column over the blob; null where a record has no value or is not UTF-8."""
+    n = len(lines)
+    starts = lines.starts()
+    null = lines.lengths < 0
+    blob, validity = lines.blob, None
+    if not blob.isascii():
+        invalid = _invalid(lines, starts)
+        if invalid.any():
+            # Polars takes the column without looking at it: not even under a null may lie what is not UTF-8.
+            null |= invalid
+            data = np.frombuffer(blob, dtype=np.uint8) * np.repeat(~invalid, np.diff(starts))
+            blob = data.tobytes()
+    nulls = int(np.count_nonzero(null))
+    if nulls:
+        validity = pa.py_buffer(np.packbits(~null, bitorder="little").tobytes())
+    buffers = [validity, pa.py_buffer(starts), pa.py_buffer(blob)]
+    return pl.Series("line", pl.from_arrow(pa.Array.from_buffers(pa.large_utf8(), n, buffers, nulls)))
+
+
+def _invalid(lines: Lines, starts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which lines are not UTF-8: [n]."""
+    invalid = np.zeros(len(lines), dtype=np.bool_)
+    buffers = [None, pa.py_buffer(starts), pa.py_buffer(lines.blob)]
+    try:
+        pa.Array.from_buffers(pa.large_utf8(), len(lines), buffers).validate(full=True)
+    except pa.ArrowInvalid:  # says which line was the first only
+        pass
+    else:
+        return invalid
+    data = np.frombuffer(lines.blob, dtype=np.uint8)
+    beyond = np.concatenate([[0], np.cumsum(data >= 0x80)])  # bytes beyond ASCII before each place
+    for row in np.flatnonzero(beyond[starts[1:]] > beyond[starts[:-1]]).tolist():
+        invalid[row] = not _is_utf8(lines.blob[starts[row] : starts[row + 1]])
+    return invalid
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

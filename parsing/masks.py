@@ -1,0 +1,107 @@
+"""Variable parts of a message: one ordered set of typed masks, matched as a single alternation over a whole column.
+
+Masking replaces every match by ``MARK``; which type a match was of is looked up only where a template is new (one
+alternation cannot tell its branches apart, and a pass per mask would be several times slower). The expressions have no
+look-around and no back-reference, so that they mean the same in polars, RE2 and ``re``. One search is linear; for all
+searches over a line to be so too, no expression may look further ahead than a few words before it fails: what another
+mask found meanwhile would be found again and again (an address has few parts for that reason).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import polars as pl
+
+from contracts.service import MaskOptions
+
+MARK = "<_>"
+"""Stands for a masked part in the text that the miner sees. It is no wildcard there: two masked parts are alike."""
+
+_HEX4 = r"[0-9a-fA-F]{4}"
+_TIME = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
+_ZONE = r"(?: ?(?:Z|[+-][0-9]{2}:?[0-9]{2}))?"
+
+DEFAULT_MASKS: tuple[tuple[str, str], ...] = (
+    # A stack frame, whatever its class: the depth and the way of a stack must not make templates.
+    ("FRAME", r"^[ \t]*at [A-Za-z_$][A-Za-z0-9_$.<>/@-]*\([^()]*\)"),
+    ("BLOCK", r"\bblk_-?[0-9]+(?:_[0-9]+)?\b"),
+    ("UUID", rf"\b[0-9a-fA-F]{{8}}-{_HEX4}-{_HEX4}-{_HEX4}-[0-9a-fA-F]{{12}}\b"),
+    ("URL", r"\b[a-zA-Z][a-zA-Z0-9]*://[!#-&(-;=?-Z\\^-z~]+"),
+    ("EMAIL", r"\b[A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+){0,3}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b"),
+    ("TIME", rf"\b[0-9]{{4}}[-/.][0-9]{{2}}[-/.][0-9]{{2}}(?:[T ]{_TIME}{_ZONE})?\b"),
+    ("TIME", rf"\b[0-9]{{1,2}}/(?:[A-Z][a-z]{{2}}|[0-9]{{1,2}})/[0-9]{{2,4}}(?:[: ]{_TIME}{_ZONE})?\b"),
+    ("TIME", rf"\b{_TIME}\b"),
+    ("MAC", r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"),
+    ("IP", r"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?::[0-9]{1,5})?\b"),
+    ("PATH", r"(?:/[A-Za-z0-9_.$@%+=~*-]+){2,}/?"),
+    ("PATH", r"\b[A-Za-z]:\\[A-Za-z0-9_.$@%+=~\\-]*[A-Za-z0-9_]"),
+    ("HEX", r"\b0[xX][0-9a-fA-F]+\b"),
+    ("NUM", r"\b[0-9]+(?:[.,][0-9]+)*\b"),
+    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?(?:[kKMGTP]i?)?[bB]\b"),
+    ("DURATION", r"\b[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|sec|min|m|h|d)\b"),
+    ("ID", r"\b[A-Za-z]+(?:_[A-Za-z]+)*(?:_[0-9]+)+(?:_[A-Za-z0-9]+)*\b"),
+    ("HEX", r"\b[a-f]*[0-9][0-9a-f]{6,}\b"),
+)
+"""The masks of every service, in order: of two that match at one place, the first wins."""
+
+
+class MaskSettingsError(ValueError):
+    """A service's own mask cannot be used; the message names the mask and the reason."""
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks of one service: its own first, then the default ones."""
+
+    named: tuple[tuple[str, str], ...]
+    alternation: str
+
+    @classmethod
+    def build(cls, own: Iterable[MaskOptions] = ()) -> "Masks":
+        """Put the masks of a service together.
+
+        Raises:
+            MaskSettingsError: A mask is no expression that polars can run, or matches the empty text.
+        """
+        named = [(mask.name, _checked(mask)) for mask in own]
+        # Word boundaries by ASCII: Unicode's would throw polars' fast engine out at the first letter beyond ASCII.
+        named += [(name, pattern.replace(r"\b", r"(?-u:\b)")) for name, pattern in DEFAULT_MASKS]
+        return cls(tuple(named), "|".join(f"(?:{pattern})" for _, pattern in named))
+
+    def masked(self, message: pl.Expr) -> pl.Expr:
+        """Replace what varies in a column of messages by ``MARK``."""
+        return message.str.replace_all(self.alternation, MARK)
+
+    def name(self, messages: pl.Series, masked: list[str]) -> list[str]:
+        """Write masked texts with the types of their masks, as in ``Receiving <NUM> from <IP>``: [n].
+
+        ``messages`` are the same texts unmasked. For new templates only, not for every line.
+        """
+        pieces = messages.str.extract_all(self.alternation)
+        counts = pieces.list.len().to_list()
+        flat = pieces.explode().drop_nulls()
+        names = pl.Series([None], dtype=pl.String).new_from_index(0, len(flat))
+        for name, pattern in reversed(self.named):
+            names = names.set(flat.str.contains(f"^(?:{pattern})$"), f"<{name}>")
+        every = names.fill_null("<*>").to_list()
+        named, start = [], 0
+        for text, count in zip(masked, counts, strict=True):
+            parts = text.split(MARK)
+            if len(parts) != count + 1:  # the line itself holds the mark: no telling which is which
+                named.append("<*>".join(parts))
+            else:
+                types = every[start : start + count]
+                named.append("".join(part + kind for part, kind in zip(parts, [*types, ""], strict=True)))
+            start += count
+        return named
+
+
+def _checked(mask: MaskOptions) -> str:
+    """Return a service's own expression if polars can run it."""
+    try:
+        empty = pl.Series([""]).str.contains(mask.pattern).item()
+    except pl.exceptions.PolarsError as error:
+        raise MaskSettingsError(f"masks: {mask.name}: {mask.pattern!r} cannot be used: {error}") from error
+    if empty:
+        raise MaskSettingsError(f"masks: {mask.name}: {mask.pattern!r} matches the empty text; demand one character")
+    return mask.pattern

@@ -1,0 +1,378 @@
+"""Lines of one service to events: header, session, masks and template over a whole batch of columns.
+
+Usage::
+
+    parser = Parser(ServiceSettings(service="pay"))
+    parsed = parser.parse(lines)
+    send(parsed.events, parsed.dead, parsed.new_templates)
+    if parser.dirty:
+        state = parser.dump()  # and later: Parser(settings).load(state)
+
+A line's template depends on the lines before it and on nothing else: not on how they were cut into batches, and not on
+a dump and load between them (as long as no more than ``miner.MAX_REMEMBERED`` masked texts are about).
+"""
+
+import json
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+import zstandard
+from numpy.typing import NDArray
+
+from contracts.records import DeadLetter, Template
+from contracts.service import ServiceSettings
+from parsing import decode, formats, unwrap
+from parsing.events import Events, Lines, template_hex
+from parsing.masks import Masks
+from parsing.miner import OVERFLOW_TEMPLATE, Change, Mined, Miner, text_key
+from parsing.sessions import SessionFinder
+from parsing.times import parse_any, parse_times, sane
+
+MAX_MESSAGE = 4_096
+"""Characters of a message that are masked and mined; what follows makes no template of its own."""
+_MESSAGE = pl.col("text").str.slice(0, MAX_MESSAGE)
+_BARE_MESSAGE = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text")).str.slice(0, MAX_MESSAGE)
+EXAMPLE_CHARACTERS = 1_000
+"""Of the example line that a template is announced with."""
+
+_MAGIC = b"LCPS"
+_FORMAT = 1
+_HEADER = struct.Struct("<4sHIII")  # magic, format, bytes of metadata before compression, remembered texts, aliases
+_LARGEST_STATE = 1 << 30  # bytes; more is no state of ours
+
+
+class ParserStateError(ValueError):
+    """Bytes that are not a parser's state, or of a newer format than this code reads."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Parsed:
+    """What came out of one batch: lines in = events + dead letters."""
+
+    events: Events
+    dead: list[DeadLetter]
+    new_templates: list[Template]
+    """Born or generalised, for the catalogue; each with the line that did it."""
+    cut: int
+    """Lines cut to the length limit."""
+    overflow: int = 0
+    """Lines without a template of their own, because the service has as many as it may have."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Read:
+    """What was read of some lines before masking: columns [n]."""
+
+    header: pl.Series | None
+    text: pl.Series
+    time: NDArray[np.int64]
+    level: pl.Series
+    session: pl.Series
+
+
+class Parser:
+    """Everything it takes to parse one service; ``parse`` is the one verb.
+
+    Raises:
+        ValueError: A setting of the service cannot be used; the message names it.
+    """
+
+    def __init__(self, settings: ServiceSettings, max_line_bytes: int = 65_536) -> None:
+        self.settings = settings
+        self.dirty = False
+        """Whether the state changed since the last ``dump`` or ``load``."""
+        self._max_line_bytes = max_line_bytes
+        self._masks = Masks.build(settings.masks)
+        self._miner = Miner(settings.service)
+        self._sessions = SessionFinder(settings.session)
+        self._finder = formats.FormatFinder()
+        self._format = None if settings.format == "auto" else formats.find_format(settings.format)
+        self._seen = 0
+        """Lines seen while something was still open."""
+        self._to_announce: list[Mined] = []
+
+    @property
+    def template_count(self) -> int:
+        """How many templates this shard knows."""
+        return len(self._miner)
+
+    @property
+    def resolved(self) -> ServiceSettings:
+        """The settings with what was found from the first lines in place of ``auto``, as far as it is found."""
+        settings = self.settings
+        if self._format is not None and settings.format == "auto":
+            settings = settings.model_copy(update={"format": self._format.name})
+        return settings
+
+    @property
+    def session_rule(self) -> str | None:
+        """What finds sessions: a name of ``parsing.sessions.RULES``, ``pattern`` or ``none``; None while it is open."""
+        return self._sessions.rule
+
+    def parse(self, lines: Lines) -> Parsed:
+        """Parse a batch. Never fails on what is in the lines: what cannot be parsed becomes a dead letter.
+
+        Raises:
+            ValueError: The lines are another service's.
+        """
+        if lines.service != self.settings.service:
+            raise ValueError(f"lines of service {lines.service!r} for the parser of {self.settings.service!r}")
+        left = formats.LEARN_LINES - self._seen
+        if not self._learning or len(lines) <= left:
+            return self._parse(lines)
+        first, rest = self._parse(lines.slice(0, left)), self._parse(lines.slice(left, len(lines)))
+        newest = {template.id: template for template in first.new_templates + rest.new_templates}
+        return Parsed(
+            Events.concat([first.events, rest.events]),
+            first.dead + rest.dead,
+            list(newest.values()),
+            first.cut + rest.cut,
+            first.overflow + rest.overflow,
+        )
+
+    def adopt(self, templates: Iterable[Template]) -> None:
+        """Take over templates and aliases of the catalogue; those of other services are passed over."""
+        for template in templates:
+            if template.service != self.settings.service:
+                continue
+            self.dirty = True
+            alias = None if template.alias_of is None else int(template.alias_of, 16)
+            wider = self._miner.adopt(int(template.id, 16), template.text, alias)
+            if wider is not None:
+                self._to_announce.append(wider)
+
+    def dump(self) -> bytes:
+        """Encode the state.
+
+        4 bytes ``LCPS``, format (u16), bytes of metadata, number of remembered texts, number of aliases (u32 each);
+        then, compressed with zstd: metadata (JSON), the remembered texts' keys and templates, the aliases and what they
+        stand for (u64 each). All numbers are little-endian.
+        """
+        sessions = self._sessions
+        metadata = json.dumps(
+            {
+                "seen": self._seen,
+                "format": None if self._format is None else self._format.name,
+                "fits": self._finder.counts,
+                "session_rule": sessions.rule,
+                "session_lines": sessions.lines,
+                "session_ids": {name: sorted(ids) for name, ids in sessions.ids.items()},
+                "templates": [[template_hex(e.id), e.birth, e.masked, e.named] for e in self._miner.entries],
+                "to_announce": [template_hex(entry.id) for entry in self._to_announce],
+            }
+        ).encode()
+        remembered, aliases = self._miner.remembered, self._miner.aliases
+        numbers = np.fromiter(
+            [*remembered.keys(), *remembered.values(), *aliases.keys(), *aliases.values()], dtype="<u8"
+        )
+        self.dirty = False
+        header = _HEADER.pack(_MAGIC, _FORMAT, len(metadata), len(remembered), len(aliases))
+        return header + zstandard.ZstdCompressor(level=1).compress(metadata + numbers.tobytes())
+
+    def load(self, data: bytes) -> None:
+        """Take over a state that ``dump`` wrote. The settings stay this parser's own.
+
+        Raises:
+            ParserStateError: The bytes are no state, or of a newer format.
+        """
+        if len(data) < _HEADER.size or data[:4] != _MAGIC:
+            raise ParserStateError("these bytes are no parser state: they do not begin with LCPS")
+        _, version, length, remembered, aliases = _HEADER.unpack_from(data)
+        if version != _FORMAT:
+            raise ParserStateError(f"parser state of format {version}, this code reads {_FORMAT}: update the job")
+        size = length + 16 * (remembered + aliases)
+        if size > _LARGEST_STATE:
+            raise ParserStateError(f"parser state of {size} bytes: more than a parser can have")
+        try:
+            body = zstandard.ZstdDecompressor().decompress(data[_HEADER.size :], max_output_size=size)
+            if len(body) != size:
+                raise ValueError(f"{len(body)} bytes instead of {size}")
+            self._restore(json.loads(body[:length]), np.frombuffer(body[length:], dtype="<u8"), remembered, aliases)
+        except (ValueError, KeyError, TypeError, AttributeError, zstandard.ZstdError) as error:
+            raise ParserStateError(f"parser state cannot be read: {error}") from error
+        self.dirty = False
+
+    def _restore(self, metadata: dict[str, Any], numbers: NDArray[np.uint64], remembered: int, aliases: int) -> None:
+        keys, templates, old, new = (
+            part.tolist() for part in np.split(numbers, np.cumsum([remembered, remembered, aliases]))
+        )
+        self._miner = Miner(
+            self.settings.service,
+            entries=[Mined(int(i, 16), birth, masked, named) for i, birth, masked, named in metadata["templates"]],
+            remembered=dict(zip(keys, templates, strict=True)),
+            aliases=dict(zip(old, new, strict=True)),
+        )
+        by_id = {entry.id: entry for entry in self._miner.entries}
+        self._to_announce = [by_id[int(template, 16)] for template in metadata["to_announce"]]
+        self._seen = int(metadata["seen"])
+        self._finder.counts = {str(name): int(count) for name, count in metadata["fits"].items()}
+        if self.settings.format == "auto" and metadata["format"] is not None:
+            self._format = formats.find_format(metadata["format"])
+        self._sessions = SessionFinder(self.settings.session)
+        if self._sessions.learning:
+            self._sessions.rule = metadata["session_rule"]
+            self._sessions.lines = {str(name): int(count) for name, count in metadata["session_lines"].items()}
+            self._sessions.ids = {str(name): set(ids) for name, ids in metadata["session_ids"].items()}
+
+    @property
+    def _learning(self) -> bool:
+        return self._format is None or self._sessions.learning
+
+    def _parse(self, lines: Lines) -> Parsed:
+        """Parse lines that are all before, or all behind, the line at which format and session rule are fixed."""
+        learning = self._learning
+        text = decode.decode(lines, self._max_line_bytes)
+        dead = decode.dead_letters(lines, text.dead)
+        if len(text.rows):
+            arrivals = lines.arrivals[text.rows]
+            read = self._read(text, arrivals)
+            templates, changes, rows = self._mine(read)
+            events = self._events(lines, text, arrivals, read, templates)
+            announced = self._announce(changes, rows, text.line)
+        else:
+            events, announced = Events.empty(lines.service, lines.topic), []
+        if learning:
+            self.dirty = True
+            self._seen += len(lines)
+            if self._seen >= formats.LEARN_LINES:
+                self._fix()
+        overflow = int(np.count_nonzero(events.template_ids() == OVERFLOW_TEMPLATE))
+        return Parsed(events, dead, announced, text.cut, overflow)
+
+    def _fix(self) -> None:
+        """Settle what was open: the first lines have been seen."""
+        if self._format is None:
+            self._format = formats.find_format(self._finder.decide(self._seen))
+        self._sessions.decide(self._seen)
+
+    def _read(self, text: decode.Text, arrivals: NDArray[np.int64]) -> _Read:
+        """Take JSON and header off the lines: time, level and session out, the message left."""
+        record = unwrap.unwrap(text.stripped, text.braces)
+        first_lines = record.text
+        may_have_more = text.newlines or record.text is not text.stripped
+        if may_have_more and first_lines.str.contains("\n", literal=True).any():
+            # What follows the first line is a stack: it makes no other template.
+            first_lines = first_lines.str.strip_chars_start("\r\n").str.splitn("\n", 2).struct[0]
+        headers = self._headers(first_lines)
+        time, known = arrivals, np.zeros(len(arrivals), dtype=np.bool_)
+        if record.time is not None:
+            time, known = parse_any(record.time, arrivals)
+        if not known.all():
+            time, known = self._header_times(headers, arrivals, time, known)
+        level, own = headers.level, headers.session
+        if record.level is not None:
+            level = record.level if level is None else level.fill_null(record.level)
+        if record.session is not None:
+            own = record.session if own is None else own.set(own == "", None).fill_null(record.session)
+        return _Read(
+            headers.header,
+            first_lines,
+            sane(time, arrivals, known),
+            _constant("", len(arrivals)) if level is None else formats.canonical_levels(level),
+            self._sessions.sessions(text.line, first_lines, own),
+        )
+
+    def _headers(self, text: pl.Series) -> formats.Headers:
+        """Read headers of the service's format, or of the first that fits each line while that is not yet known."""
+        if self._format is not None:
+            return formats.read_headers(text, self._format)
+        fitting = formats.fits(text)
+        self._finder.observe(fitting)
+        return formats.read_any_headers(text, fitting)
+
+    def _header_times(
+        self, headers: formats.Headers, arrivals: NDArray[np.int64], time: NDArray[np.int64], known: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Read the headers' times, and take them where none is known yet."""
+        if headers.time is None:
+            return time, known
+        groups = headers.of_format
+        if groups is None:
+            form = self._format.times if self._format is not None else None
+            if form is None:
+                return time, known
+            found, readable = parse_times(headers.time, form, arrivals)
+        else:
+            found, readable = arrivals.copy(), np.zeros(len(arrivals), dtype=np.bool_)
+            for name, rows in groups.items():
+                form = formats.find_format(name).times
+                if form is not None:
+                    found[rows], readable[rows] = parse_times(headers.time[rows], form, arrivals[rows])
+        return np.where(known, time, found), known | readable
+
+    def _mine(self, read: _Read) -> tuple[NDArray[np.uint64], list[Change], NDArray[np.int64]]:
+        """Find each line's template: ([n] ids, what changed by it, [k] rows of the texts that were new)."""
+        frame = pl.DataFrame([read.text.alias("text"), *([] if read.header is None else [read.header.alias("header")])])
+        message = _MESSAGE if read.header is None else _BARE_MESSAGE
+        masked = frame.select_seq(self._masks.masked(message)).to_series()
+        # Rust's hash is good within a process only; what is remembered goes by a hash of our own.
+        _, first, code = np.unique(masked.hash().to_numpy(), return_index=True, return_inverse=True)
+        order = np.argsort(first)  # texts are learnt in the order of the lines, whatever the batch
+        distinct = masked[first[order]].to_list()
+        remembered = self._miner.remembered
+        ids = [remembered.get(text_key(text)) for text in distinct]
+        new = [at for at, template in enumerate(ids) if template is None]
+        rows = first[order][new]
+        changes: list[Change] = []
+        if new:
+            self.dirty = True
+            texts = [distinct[at] for at in new]
+            learnt, changes = self._miner.learn(texts)
+            for at, template in zip(new, learnt, strict=True):
+                ids[at] = template
+            born = [change for change in changes if change.born]
+            if born:
+                messages = frame[rows[[change.row for change in born]]].select_seq(message).to_series()
+                named = self._masks.name(messages, [texts[change.row] for change in born])
+                for change, text in zip(born, named, strict=True):
+                    self._miner.show(change.template, text)
+        of_distinct = np.empty(len(ids), dtype=np.uint64)
+        of_distinct[order] = np.array(ids, dtype=np.uint64)
+        return of_distinct[code], changes, rows
+
+    def _announce(self, changes: list[Change], rows: NDArray[np.int64], line: pl.Series) -> list[Template]:
+        """Write the records of templates that were born or generalised."""
+        waiting, self._to_announce = self._to_announce, []
+        announced = {entry.id: self._record(entry, "") for entry in waiting}
+        for change in changes:
+            example = line[int(rows[change.row])]
+            announced[change.template.id] = self._record(change.template, example[:EXAMPLE_CHARACTERS])
+        return list(announced.values())
+
+    def _record(self, entry: Mined, example: str) -> Template:
+        return Template(
+            service=self.settings.service, id=template_hex(entry.id), text=self._miner.text(entry.id), example=example
+        )
+
+    def _events(
+        self,
+        lines: Lines,
+        text: decode.Text,
+        arrivals: NDArray[np.int64],
+        read: _Read,
+        templates: NDArray[np.uint64],
+    ) -> Events:
+        """Put the columns together."""
+        n = len(text.rows)
+        frame = pl.DataFrame(
+            [
+                pl.Series("offset", lines.offsets[text.rows]),
+                pl.Series("partition", np.full(n, lines.partition, dtype=np.int32)),
+                pl.Series("arrival", arrivals),
+                pl.Series("time", read.time),
+                read.level.alias("level"),
+                read.session.alias("session"),
+                pl.Series("template", templates),
+                text.line.alias("line"),
+            ]
+        )
+        texts = {template: self._miner.text(template) for template in np.unique(templates).tolist()}
+        return Events(lines.service, lines.topic, frame, texts)
+
+
+def _constant(value: str | None, n: int) -> pl.Series:
+    return pl.Series([value], dtype=pl.String).new_from_index(0, n)

@@ -1,0 +1,212 @@
+"""The control topic: settings, catalogue, bundle pointers and verdicts, as one view and one writer.
+
+    view = read_control(settings)
+    view.suppressed("web")                  # template ids not to be raised again
+    with ControlWriter(settings) as control:
+        control.put(Settings(settings=ServiceSettings(service="web")))
+
+Keys are those that ``contracts.records`` documents; the functions ``..._key`` make them.
+"""
+
+import time
+from types import TracebackType
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from contracts.records import BundlePointer, Control, Marker, Settings, Template, Verdict
+from contracts.service import ServiceSettings
+from contracts.settings import AppSettings
+from storage.broker import producer, read_all
+
+ACKNOWLEDGE_SECONDS = 30.0
+"""How long a control record may wait for the broker before it counts as not written."""
+
+AnyControl = Template | BundlePointer | Verdict | Settings | Marker
+
+_records: TypeAdapter[AnyControl] = TypeAdapter(Control)
+
+
+def settings_key(service: str) -> str:
+    """Key of a service's settings."""
+    return f"settings/{service}"
+
+
+def bundle_key(service: str) -> str:
+    """Key of a service's bundle pointer."""
+    return f"bundle/{service}"
+
+
+def template_key(service: str, template: str) -> str:
+    """Key of a template of a service's catalogue."""
+    return f"template/{service}/{template}"
+
+
+def verdict_key(service: str, template: str, detection: str) -> str:
+    """Key of the verdict on one detection."""
+    return f"verdict/{service}/{template}/{detection}"
+
+
+def marker_key(job: str) -> str:
+    """Key of a job's submission marker."""
+    return f"marker/{job}"
+
+
+def key_of(record: AnyControl) -> str:
+    """The key under which a record stands on the control topic."""
+    match record:
+        case Settings():
+            return settings_key(record.settings.service)
+        case BundlePointer():
+            return bundle_key(record.service)
+        case Template():
+            return template_key(record.service, record.id)
+        case Verdict():
+            return verdict_key(record.service, record.template, record.detection)
+        case Marker():
+            return marker_key(record.job)
+
+
+def decode(key: str, value: bytes) -> AnyControl:
+    """A record of the control topic.
+
+    Raises:
+        ValueError: not a record, or one that belongs under another key.
+    """
+    record = _records.validate_json(value)
+    if key_of(record) != key:
+        raise ValueError(f"the record under {key!r} belongs under {key_of(record)!r}")
+    return record
+
+
+class ControlView:
+    """What the control topic says after the records applied so far; later records win, tombstones take back.
+
+    Attributes:
+        settings: by service.
+        pointers: the live bundle, by service.
+        verdicts: by service, then by (template, detection).
+        templates: the catalogue, by service, then by template id.
+        markers: submissions, by job.
+        broken: records that could not be read and changed nothing.
+    """
+
+    def __init__(self) -> None:
+        self.settings: dict[str, ServiceSettings] = {}
+        self.pointers: dict[str, BundlePointer] = {}
+        self.verdicts: dict[str, dict[tuple[str, str], Verdict]] = {}
+        self.templates: dict[str, dict[str, Template]] = {}
+        self.markers: dict[str, Marker] = {}
+        self.broken = 0
+        self._suppressed: dict[str, frozenset[int]] = {}
+
+    def apply(self, key: str, value: bytes | None) -> AnyControl | None:
+        """Take one record in; returns it, or None for a tombstone or a record that cannot be read (counted)."""
+        if value is None:
+            self._remove(key)
+            return None
+        try:
+            record = decode(key, value)
+        except ValueError:  # ValidationError is one
+            self.broken += 1
+            return None
+        match record:
+            case Settings():
+                self.settings[record.settings.service] = record.settings
+            case BundlePointer():
+                self.pointers[record.service] = record
+            case Template():
+                self.templates.setdefault(record.service, {})[record.id] = record
+            case Verdict():
+                self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
+                self._suppressed.pop(record.service, None)
+            case Marker():
+                self.markers[record.job] = record
+        return record
+
+    def _remove(self, key: str) -> None:
+        match key.split("/"):
+            case ["settings", service]:
+                self.settings.pop(service, None)
+            case ["bundle", service]:
+                self.pointers.pop(service, None)
+            case ["template", service, template]:
+                self.templates.get(service, {}).pop(template, None)
+            case ["verdict", service, template, detection]:
+                self.verdicts.get(service, {}).pop((template, detection), None)
+                self._suppressed.pop(service, None)
+            case ["marker", *job]:
+                self.markers.pop("/".join(job), None)
+            case _:
+                self.broken += 1
+
+    def suppressed(self, service: str) -> frozenset[int]:
+        """Templates (64-bit ids) of which nothing is raised: their newest verdict is *false-positive* or *expected*.
+
+        *Unsure* decides nothing, so an earlier verdict stays in force under it.
+        """
+        if service not in self._suppressed:
+            newest: dict[str, Verdict] = {}
+            for verdict in sorted(self.verdicts.get(service, {}).values(), key=lambda one: one.given_ms):
+                if verdict.value != "unsure":
+                    newest[verdict.template] = verdict
+            quiet = frozenset(int(template, 16) for template, verdict in newest.items() if verdict.value != "confirmed")
+            self._suppressed[service] = quiet
+        return self._suppressed[service]
+
+    def settings_of(self, service: str) -> ServiceSettings:
+        """A service's settings, or the defaults where none were given."""
+        return self.settings.get(service) or ServiceSettings(service=service)
+
+
+def read_control(settings: AppSettings) -> ControlView:
+    """The control topic as it is now; empty where there is none yet.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+    """
+    view = ControlView()
+    for record in read_all(settings, settings.kafka.control):
+        view.apply((record.key or b"").decode("utf-8", "replace"), record.value)
+    return view
+
+
+class ControlWriter:
+    """Writes to the control topic and waits until every replica has it.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+    """
+
+    def __init__(self, settings: AppSettings) -> None:
+        self._topic = settings.kafka.control
+        self._producer: Any = producer(settings)
+
+    def put(self, *records: AnyControl) -> None:
+        """Write records; when it returns they are written.
+
+        Raises:
+            kafka.errors.KafkaError: the broker did not take one within ``ACKNOWLEDGE_SECONDS``.
+        """
+        self._send([(key_of(record), record.model_dump_json().encode()) for record in records])
+
+    def delete(self, *keys: str) -> None:
+        """Take keys back (a tombstone each)."""
+        self._send([(key, None) for key in keys])
+
+    def _send(self, pairs: list[tuple[str, bytes | None]]) -> None:
+        deadline = time.monotonic() + ACKNOWLEDGE_SECONDS
+        for future in [self._producer.send(self._topic, key=key.encode(), value=value) for key, value in pairs]:
+            future.get(timeout=max(0.1, deadline - time.monotonic()))
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._producer.close()
+
+    def __enter__(self) -> "ControlWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

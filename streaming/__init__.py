@@ -1,0 +1,1 @@
+"""The online path: Flink graph and its thin operators, archiver, exporter."""

@@ -1,0 +1,474 @@
+"""The archiver: copies every line of every log topic from Kafka to the archive, nothing lost, nothing twice.
+
+Any number of instances share the partitions as one consumer group. What is archived is decided by the files alone:
+an instance that gets a partition goes on after its highest archived offset, whatever was committed. The commits
+only tell the exporter how far the archive is.
+
+``Buffer`` decides which lines make a file and knows no clock, no Kafka and no HDFS; ``Archiver`` is the wiring.
+"""
+
+import logging
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from contracts.settings import AppSettings, ArchiveOptions
+from storage.archive import (
+    HOUR_MS,
+    LATEST_MS,
+    ArchiveFile,
+    ArchiveOverlapError,
+    KafkaRecord,
+    archived_until,
+    batch_of,
+    service_folder,
+    write_lines,
+)
+from storage.broker import (
+    ConsumerRebalanceListener,
+    CooperativeStickyAssignor,
+    KafkaConsumer,
+    KafkaError,
+    OffsetAndMetadata,
+    TopicPartition,
+    consumer,
+    log_pattern,
+    service_of,
+)
+from storage.files import Files, open_files
+
+GRACE_SECONDS = 5.0
+"""After a slot's end, and without a new line, for this long, its file is closed: stragglers of a batching producer."""
+POLL_MILLISECONDS = 500
+POLL_RECORDS = 20_000
+"""Lines taken from Kafka at once: enough that the work per call does not count."""
+PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+TOPICS_SECONDS = 10.0
+"""How often new topics are looked for."""
+SESSION_SECONDS = 10.0
+"""After this long without a sign of life the partitions of a dead instance go to the others."""
+BUFFER_BYTES = 256 * 1024 * 1024
+"""Lines held in memory over all partitions; beyond it the largest open file is closed early."""
+RETRY_SECONDS = 1.0
+RETRY_MOST_SECONDS = 60.0
+"""Waits between attempts while HDFS is away: doubled each time, up to the second."""
+COMMIT_MILLISECONDS = 10_000
+BLOCKED_SECONDS = 60.0
+"""How often a partition that cannot be archived is tried again, and the reason logged."""
+
+log = logging.getLogger("logcanary.archiver")
+
+
+@dataclass
+class Segment:
+    """The lines of one file: consecutive rows of one partition."""
+
+    batches: list[pa.RecordBatch] = field(default_factory=list)
+    lines: int = 0
+    bytes: int = 0
+
+    @property
+    def first(self) -> int:
+        """Its first offset."""
+        return int(self.batches[0]["offset"][0].as_py())
+
+    @property
+    def last(self) -> int:
+        """Its last offset."""
+        return int(self.batches[-1]["offset"][-1].as_py())
+
+
+class Buffer:
+    """Cuts the lines of one partition into files.
+
+    A file ends with the line that makes ``roll_lines`` or ``roll_bytes`` full, and before a line of a later slot than
+    its first line's. Slots are ``roll_seconds`` of Kafka's timestamps and begin anew with each hour. Lines of an
+    earlier slot (late ones) stay in the open file: two producers whose clocks differ must not make a file a line.
+    Where the cuts fall depends on offsets and timestamps only, not on how the lines were fetched; the exception is
+    ``due``, for lines after which none follow.
+    """
+
+    def __init__(self, options: ArchiveOptions) -> None:
+        self._options = options
+        self._open = Segment()
+        self._slot_end = 0
+        self._opened = self._added = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the open file, as ``roll_bytes`` counts them."""
+        return self._open.bytes
+
+    def add(self, batch: pa.RecordBatch, now: float) -> list[Segment]:
+        """Take in rows that follow those before; returns the files that are now full.
+
+        Args:
+            batch: rows of the archive's schema, in offset order.
+            now: seconds of a clock that only goes forward.
+        """
+        times = np.clip(batch["timestamp"].to_numpy(), 0, LATEST_MS)
+        ends = np.cumsum(_sizes(batch))
+        closed, start = [], 0
+        while start < batch.num_rows:
+            if not self._open.lines:
+                self._slot_end = slot_end(int(times[start]), self._options.roll_seconds)
+                self._opened = now
+            taken = int(ends[start - 1]) if start else 0
+            later = _first(times[start:] >= self._slot_end) + start
+            full = min(
+                start + self._options.roll_lines - self._open.lines,
+                _first(ends[start:] - taken + self._open.bytes >= self._options.roll_bytes) + start + 1,
+            )
+            end = min(later, full, batch.num_rows)
+            if end > start:
+                self._open.batches.append(batch.slice(start, end - start))
+                self._open.lines += end - start
+                self._open.bytes += int(ends[end - 1]) - taken
+            if end == full or end == later < batch.num_rows:
+                closed.append(self.close())
+            start = end
+        self._added = now
+        return closed
+
+    def due(self, now: float, now_ms: int) -> bool:
+        """Whether the open file should be closed although no line says so.
+
+        Args:
+            now: seconds of the clock of ``add``.
+            now_ms: the time of day, milliseconds since 1970 UTC.
+        """
+        if not self._open.lines:
+            return False
+        quiet = now - self._added >= GRACE_SECONDS and now_ms >= self._slot_end + GRACE_SECONDS * 1000
+        # A trickle of lines with old timestamps is never quiet; its file gets no older than a slot either.
+        return quiet or now - self._opened >= self._options.roll_seconds + GRACE_SECONDS
+
+    def close(self) -> Segment:
+        """End the open file and return it."""
+        segment, self._open = self._open, Segment()
+        return segment
+
+
+def slot_end(timestamp: int, roll_seconds: int) -> int:
+    """The end (ms) of the slot a Kafka timestamp (ms) lies in; no slot crosses an hour."""
+    hour = timestamp - timestamp % HOUR_MS
+    roll = roll_seconds * 1000
+    return min(timestamp - (timestamp - hour) % roll + roll, hour + HOUR_MS)
+
+
+def _first(flags: NDArray[np.bool_]) -> int:
+    """The place of the first flag that is set, or the number of flags."""
+    return int(np.argmax(flags)) if flags.any() else len(flags)
+
+
+def _sizes(batch: pa.RecordBatch) -> NDArray[np.int64]:
+    """Bytes of each row: value, key and headers."""
+    sizes: NDArray[np.int64] = np.zeros(batch.num_rows, np.int64)
+    for name in ("value", "key"):
+        sizes += pc.fill_null(pc.binary_length(batch[name]), 0).to_numpy(zero_copy_only=False)
+    headers = batch["headers"].flatten()
+    if len(headers):
+        keys, values = headers.flatten()
+        lengths = np.zeros(len(headers) + 1, np.int64)
+        lengths[1:] = np.cumsum(
+            pc.add(pc.binary_length(keys), pc.fill_null(pc.binary_length(values), 0)).to_numpy(zero_copy_only=False)
+        )
+        stops = np.cumsum(pc.list_value_length(batch["headers"]).to_numpy(zero_copy_only=False))
+        sizes += np.diff(lengths[np.concatenate(([0], stops))])
+    return sizes
+
+
+@dataclass
+class _Partition:
+    """What the archiver knows of a partition it owns; ``position`` is the next offset it wants."""
+
+    service: str
+    buffer: Buffer
+    position: int | None = None
+    full: deque[Segment] = field(default_factory=deque)
+    next_try: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        return self.buffer.bytes + sum(segment.bytes for segment in self.full)
+
+
+class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Notes what the group decides; it runs on the client's own thread, so it only takes notes."""
+
+    def __init__(self, client: KafkaConsumer) -> None:
+        self._client = client
+        self.notes: deque[tuple[bool, list[TopicPartition]]] = deque()
+
+    def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
+        partitions = sorted(assigned)
+        # Nothing is fetched before the archive was asked where to begin.
+        self._client.pause(*partitions)
+        self.notes.append((True, partitions))
+
+    def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
+        self.notes.append((False, sorted(revoked)))
+
+
+class Archiver:
+    """One instance of the archiver.
+
+    Args:
+        settings: Kafka, HDFS and the sizes of files.
+        files: the store; ``hdfs.url`` where none is given.
+        clock: seconds that only go forward.
+        wall: the time of day in seconds since 1970 UTC.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer at the start; later it is waited for.
+    """
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        files: Files | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._files = files or open_files(settings.hdfs)
+        self._clock, self._wall = clock, wall
+        self._owned: dict[TopicPartition, _Partition] = {}
+        self._away_until = 0.0
+        self._retry_seconds = 0.0
+        self._client = consumer(
+            settings,
+            group_id=settings.archive.group,
+            auto_offset_reset="earliest",
+            # Keeps a partition, and what is buffered of it, where it is when instances or topics come and go.
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            metadata_max_age_ms=int(TOPICS_SECONDS * 1000),
+            session_timeout_ms=int(SESSION_SECONDS * 1000),
+            max_poll_records=POLL_RECORDS,
+            max_partition_fetch_bytes=PARTITION_FETCH_BYTES,
+        )
+        self._rebalances = _Rebalances(self._client)
+        self._client.subscribe(pattern=log_pattern(settings.kafka), listener=self._rebalances)
+
+    def run(self, stop: threading.Event) -> None:
+        """Archive until ``stop`` is set. What is not written by then is read again by whoever comes next."""
+        try:
+            while not stop.is_set():
+                self.step()
+        finally:
+            self._client.close(autocommit=False, timeout_ms=5_000)
+            self._files.close()
+
+    def step(self) -> None:
+        """One round: what the group decided, new lines, full files; takes half a second at most when all is well."""
+        self._rebalance()
+        self._place()
+        for key, records in self._poll().items():
+            self._take(key, records)
+        self._rebalance()
+        self._close()
+        self._store()
+        self._throttle()
+
+    def _poll(self) -> dict[TopicPartition, list[KafkaRecord]]:
+        try:
+            records: dict[TopicPartition, list[KafkaRecord]] = self._client.poll(timeout_ms=POLL_MILLISECONDS)
+        except KafkaError as error:
+            # One partition that cannot be read, or a broker that restarts, must not stop the others.
+            log.error("cannot read from Kafka, trying again in %.0f s: %s", RETRY_SECONDS, error)
+            time.sleep(RETRY_SECONDS)
+            return {}
+        return records
+
+    def _rebalance(self) -> None:
+        """Own what the group gave, forget what it took; lines not written yet are read again by the next owner."""
+        while self._rebalances.notes:
+            given, keys = self._rebalances.notes.popleft()
+            for key in keys:
+                self._owned.pop(key, None)
+                service = service_of(self._settings.kafka, key.topic)
+                if given and service is not None:
+                    self._owned[key] = _Partition(service, Buffer(self._settings.archive))
+            log.info(
+                "%s %s", "archiving" if given else "no longer archiving", [f"{k.topic}.{k.partition}" for k in keys]
+            )
+
+    def _place(self) -> None:
+        """Go to the first offset that is not archived, in each partition that was just given."""
+        now = self._clock()
+        waiting: dict[str, list[TopicPartition]] = {}
+        for key, partition in self._owned.items():
+            if partition.position is None and partition.next_try <= now and self._away_until <= now:
+                waiting.setdefault(partition.service, []).append(key)
+        for service, keys in waiting.items():
+            try:
+                newest = archived_until(
+                    self._files, self._settings.hdfs.root, service, [(k.topic, k.partition) for k in keys]
+                )
+            except OSError as error:
+                self._store_away(error)
+                return
+            self._store_back()
+            for key in keys:
+                try:
+                    self._begin(key, newest.get((key.topic, key.partition)))
+                except (KafkaError, ValueError, KeyError) as error:  # taken away meanwhile, or Kafka is busy
+                    log.info("cannot begin with %s.%s yet: %s", key.topic, key.partition, error)
+                    self._owned[key].next_try = now + RETRY_SECONDS
+
+    def _begin(self, key: TopicPartition, archived: int | None) -> None:
+        start = self._client.beginning_offsets([key], timeout_ms=COMMIT_MILLISECONDS)[key]
+        end = self._client.end_offsets([key], timeout_ms=COMMIT_MILLISECONDS)[key]
+        partition = self._owned[key]
+        if archived is None:
+            committed = self._client.committed(key, timeout_ms=COMMIT_MILLISECONDS)
+            position = start if committed is None else min(max(start, committed), end)
+        else:
+            position = archived + 1
+            if position > end:
+                log.error(
+                    "%s.%s ends at offset %d but the archive holds offsets up to %d: the topic was made anew. "
+                    "Move its old files out of %s, then archiving goes on.",
+                    *(
+                        key.topic,
+                        key.partition,
+                        end,
+                        archived,
+                        service_folder(self._settings.hdfs.root, partition.service),
+                    ),
+                )
+                partition.next_try = self._clock() + BLOCKED_SECONDS
+                return
+            if position < start:
+                log.error(
+                    "%s.%s: %d offsets from %d on left Kafka before they were archived; raise the topic's retention.",
+                    *(key.topic, key.partition, start - position, position),
+                )
+                position = start
+        self._client.seek(key, position)
+        self._client.resume(key)
+        partition.position = position
+        if archived is not None:
+            self._commit({key: position})
+
+    def _take(self, key: TopicPartition, records: list[KafkaRecord]) -> None:
+        partition = self._owned.get(key)
+        # Records fetched before a seek or for an owner before us are not what we asked for.
+        if partition is None or partition.position is None or records[0].offset < partition.position:
+            return
+        segments = partition.buffer.add(batch_of(key.topic, key.partition, records), self._clock())
+        partition.full.extend(segments)
+        partition.position = records[-1].offset + 1
+
+    def _close(self) -> None:
+        """Close files that are due by the clock, and the largest ones when memory is short."""
+        now, now_ms = self._clock(), int(self._wall() * 1000)
+        for partition in self._owned.values():
+            if partition.buffer.due(now, now_ms):
+                partition.full.append(partition.buffer.close())
+        if self._away_until <= now and self._bytes() > BUFFER_BYTES:
+            largest = max(self._owned.values(), key=lambda one: one.buffer.bytes)
+            if largest.buffer.bytes:
+                largest.full.append(largest.buffer.close())
+
+    def _store(self) -> None:
+        """Write full files; while HDFS is away they wait."""
+        done: dict[TopicPartition, int] = {}
+        for key, partition in list(self._owned.items()):
+            while partition.full and self._away_until <= self._clock():
+                segment = partition.full[0]
+                try:
+                    file = self._write(partition.service, segment)
+                except ArchiveOverlapError as error:
+                    log.warning("%s; asking the archive again where to begin", error)
+                    self._client.pause(key)
+                    self._owned[key] = _Partition(partition.service, Buffer(self._settings.archive))
+                    break
+                except OSError as error:
+                    self._store_away(error)
+                    break
+                self._store_back()
+                partition.full.popleft()
+                done[key] = file.last + 1
+        if done:
+            self._commit(done)
+
+    def _write(self, service: str, segment: Segment) -> ArchiveFile:
+        started = time.monotonic()
+        file = write_lines(self._files, self._settings.hdfs.root, service, segment.batches)
+        log.info(
+            "archived %s (%d lines, %d bytes, %d in the file, %.2f s)",
+            *(file.path, segment.lines, segment.bytes, file.size, time.monotonic() - started),
+        )
+        return file
+
+    def _commit(self, offsets: dict[TopicPartition, int]) -> None:
+        """Tell the group how far the archive is; a commit that fails costs nothing, the files are what counts."""
+        try:
+            self._client.commit(
+                {key: OffsetAndMetadata(offset, "", -1) for key, offset in offsets.items()},
+                timeout_ms=COMMIT_MILLISECONDS,
+            )
+        except KafkaError as error:
+            log.info("the offsets just archived could not be committed: %s", error)
+
+    def _throttle(self) -> None:
+        """Read on only where there is room: files that wait for HDFS stop their partition, full memory stops all."""
+        crowded = self._bytes() > BUFFER_BYTES
+        paused = self._client.paused()
+        for key, partition in self._owned.items():
+            if partition.position is None:
+                continue
+            hold = crowded or bool(partition.full)
+            try:
+                if hold and key not in paused:
+                    self._client.pause(key)
+                elif not hold and key in paused:
+                    self._client.resume(key)
+            except KeyError:  # taken away meanwhile
+                continue
+
+    def _bytes(self) -> int:
+        return sum(partition.bytes for partition in self._owned.values())
+
+    def _store_away(self, error: OSError) -> None:
+        self._retry_seconds = min(max(RETRY_SECONDS, self._retry_seconds * 2), RETRY_MOST_SECONDS)
+        self._away_until = self._clock() + self._retry_seconds
+        log.warning("cannot archive, trying again in %.0f s: %s", self._retry_seconds, error)
+
+    def _store_back(self) -> None:
+        if self._retry_seconds:
+            log.info("the archive answers again")
+        self._retry_seconds = 0.0
+
+
+def run(settings: AppSettings, stop: threading.Event) -> None:
+    """Run one archiver until ``stop`` is set.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer at the start.
+    """
+    Archiver(settings).run(stop)
+
+
+def main() -> None:
+    """Run one archiver until SIGTERM or Ctrl-C (``python -m streaming.archiver``)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.WARNING)
+    logging.getLogger("hdfs").setLevel(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run(AppSettings(), stop)
+
+
+if __name__ == "__main__":
+    main()

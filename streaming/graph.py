@@ -1,0 +1,242 @@
+"""The job's graph, to be read from top to bottom: Kafka, frames, events, detections, Kafka.
+
+    logs.* -> [Arrow batches] -> Frame -> keyed by partition -> parse -> keyed by bucket -> score -> detections
+    control ------------------------------ broadcast ------------^------------------------^
+    parse, score -> statistics      parse -> deadletters, catalogue (back to control)
+
+Lines reach Python as Arrow batches through a pandas function that packs them into frames. A tumbling window with
+ARRAY_AGG does the same for twice the CPU time (``ARCHITECTURE.md`` has the figures) and collects without a bound.
+"""
+
+from typing import Any
+
+from pyflink.common import Configuration, SimpleStringSchema, Types
+from pyflink.datastream import (
+    DataStream,
+    KeyedStream,
+    OutputTag,
+    StreamExecutionEnvironment,
+)
+from pyflink.datastream.connectors.base import DeliveryGuarantee
+from pyflink.datastream.connectors.kafka import KafkaRecordSerializationSchema, KafkaSink
+from pyflink.datastream.state import MapStateDescriptor
+from pyflink.java_gateway import get_gateway
+from pyflink.table import StreamTableEnvironment
+from pyflink.table.udf import udf
+from pyflink.util.java_utils import get_j_env_configuration
+
+from contracts.settings import AppSettings
+from streaming.names import job_name, topic_pattern
+from streaming.operators import (
+    BYTES,
+    CATALOGUE,
+    DEADLETTERS,
+    KEYED_BYTES,
+    STATISTICS,
+    Frame,
+    ParseOperator,
+    ScoreOperator,
+)
+
+ARROW_LINES = 20_000
+"""Lines in a frame at most: with 5,000 the job takes 20 % more CPU time, as it does more once a batch. What the source
+reads within ``flink.batch_milliseconds`` is the other bound."""
+BUNDLE_LINES = 40_000
+"""Lines between two answers of the framing function; the bundle's time ends it first on all but the fastest streams."""
+BUNDLE_BATCHES = 16
+BUNDLE_BATCHES_MS = 25
+"""The operators behind it get batches: waiting for more of them would be latency and nothing else."""
+RESTORE = "execution.state-recovery.path"
+DISCOVERY = "3 s"
+"""A new topic is read after at most this long, from its first line."""
+
+
+def configuration(settings: AppSettings, name: str) -> dict[str, str]:
+    """What the job asks of Flink; the cluster's own configuration holds for all else."""
+    flink = settings.flink
+    options = {
+        "pipeline.name": job_name(name),
+        "pipeline.object-reuse": "true",
+        "pipeline.generic-types": "false",
+        "execution.checkpointing.interval": f"{flink.checkpoint_seconds * 1000:.0f} ms",
+        "execution.checkpointing.mode": "EXACTLY_ONCE",
+        "execution.checkpointing.min-pause": f"{flink.checkpoint_seconds * 500:.0f} ms",
+        "execution.checkpointing.timeout": "2 min",
+        "execution.checkpointing.num-retained": "3",
+        "execution.checkpointing.externalized-checkpoint-retention": "RETAIN_ON_CANCELLATION",
+        "restart-strategy.type": "exponential-delay",
+        "restart-strategy.exponential-delay.initial-backoff": "500 ms",
+        "restart-strategy.exponential-delay.max-backoff": "15 s",
+        "table.exec.uid.generation": "ALWAYS",
+        "table.local-time-zone": "UTC",
+        "python.execution-mode": "process",
+    }
+    if flink.checkpoints:
+        options["execution.checkpointing.dir"] = flink.checkpoints
+    return options
+
+
+def build(settings: AppSettings, name: str, topics: str, start: str, restore: str | None = None) -> Any:  # noqa: ANN401
+    """Build the job; returns the environment to be executed.
+
+    Args:
+        settings: where everything is.
+        name: the job's name, unique among the jobs of a cluster.
+        topics: regular expression of whole topic names.
+        start: ``latest``, ``earliest``, ``committed`` or milliseconds since 1970 UTC; without meaning where the job is
+            restored.
+        restore: address of a savepoint or checkpoint; what the client was told to go on from is newer and wins.
+    """
+    options = Configuration()
+    for key, value in configuration(settings, name).items():
+        options.set_string(key, value)
+    env = StreamExecutionEnvironment.get_execution_environment(options)
+    told = get_j_env_configuration(env._j_stream_execution_environment).toMap()
+    if restore and not told.get(RESTORE):
+        again = Configuration()
+        again.set_string(RESTORE, restore)
+        env.configure(again)
+    tables = StreamTableEnvironment.create(env)
+    tables.get_config().set("python.fn-execution.arrow.batch.size", str(ARROW_LINES))
+    # Translating a table writes the tables' configuration into the environment's, so the order matters: the framing
+    # function counts lines, the operators count batches.
+    _bundles(tables, BUNDLE_LINES, settings.flink.batch_milliseconds)
+    frames = _frames(tables, settings, name, topics, start)
+    _bundles(tables, BUNDLE_BATCHES, BUNDLE_BATCHES_MS)
+    control = _control(tables, settings, name)
+    json = settings.model_dump_json()
+
+    events = _keyed(frames).connect(control).process(ParseOperator(json), KEYED_BYTES).name("parse").uid("parse")
+    detections = _keyed(events).connect(control).process(ScoreOperator(json), Types.STRING()).name("score").uid("score")
+
+    _sink(settings, detections, settings.kafka.detections, "detections")
+    statistics = _side(events, STATISTICS).union(_side(detections, STATISTICS))
+    _sink(settings, statistics, settings.kafka.statistics, "statistics")
+    _sink(settings, _side(events, DEADLETTERS), settings.kafka.deadletters, "deadletters")
+    _catalogue(tables, settings, _side(events, CATALOGUE))
+    return env
+
+
+def _bundles(tables: StreamTableEnvironment, size: int, milliseconds: int) -> None:
+    tables.get_config().set("python.fn-execution.bundle.size", str(size))
+    tables.get_config().set("python.fn-execution.bundle.time", str(milliseconds))
+
+
+def _frames(tables: StreamTableEnvironment, settings: AppSettings, name: str, topics: str, start: str) -> DataStream:
+    """Lines as they come, cut to one byte over the limit, as frames: rows of key and bytes."""
+    limit = settings.flink.max_line_bytes
+    tables.execute_sql(f"""
+        CREATE TABLE `lines` (
+            `line` BYTES,
+            `topic` STRING NOT NULL METADATA VIRTUAL,
+            `partition` INT NOT NULL METADATA VIRTUAL,
+            `offset` BIGINT NOT NULL METADATA VIRTUAL,
+            `at` TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL
+        ) WITH ({_options(_source_options(settings, name, topics, start))})""")
+    tables.create_temporary_system_function(
+        "frame_lines",
+        udf(Frame(limit), result_type="ROW<`k` STRING, `frame` BYTES>", func_type="pandas"),
+    )
+    # The cast cuts in the JVM, so that no batch is larger than its lines times the limit.
+    return tables.to_append_stream(
+        tables.sql_query(f"""
+        SELECT `f`.`k`, `f`.`frame` FROM (
+            SELECT frame_lines(`topic`, `partition`, `offset`, `at`, CAST(`line` AS VARBINARY({limit + 1}))) AS `f`
+            FROM `lines`
+        ) WHERE `f`.`frame` IS NOT NULL"""),
+        KEYED_BYTES,
+    )
+
+
+def _source_options(settings: AppSettings, name: str, topics: str, start: str) -> dict[str, str]:
+    modes = {"latest": "latest-offset", "earliest": "earliest-offset", "committed": "group-offsets"}
+    options = {
+        "connector": "kafka",
+        "topic-pattern": topic_pattern(settings, topics),
+        "scan.topic-partition-discovery.interval": DISCOVERY,
+        "scan.startup.mode": modes.get(start, "timestamp"),
+        "properties.bootstrap.servers": settings.kafka.bootstrap,
+        "properties.group.id": job_name(name),
+        "properties.auto.offset.reset": "latest",
+        "properties.max.poll.records": "5000",
+        "format": "raw",
+    }
+    if start not in modes:
+        options["scan.startup.timestamp-millis"] = start
+    return options
+
+
+def _control(tables: StreamTableEnvironment, settings: AppSettings, name: str) -> Any:  # noqa: ANN401
+    """The control topic from its start, for every instance: rows of key and value (null: taken back)."""
+    options = {
+        "connector": "kafka",
+        "topic": settings.kafka.control,
+        "scan.startup.mode": "earliest-offset",
+        "properties.bootstrap.servers": settings.kafka.bootstrap,
+        "properties.group.id": f"{job_name(name)}-control",
+        "key.format": "raw",
+        "key.fields": "k",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+    }
+    tables.execute_sql(f"CREATE TABLE `control` (`k` BYTES, `v` BYTES) WITH ({_options(options)})")
+    rows = Types.ROW([BYTES, BYTES])
+    stream = tables.to_append_stream(tables.sql_query("SELECT `k`, `v` FROM `control`"), rows)
+    # Each instance reads the topic itself when it opens; the state is there because a broadcast must have one.
+    return stream.broadcast(MapStateDescriptor("control", Types.STRING(), BYTES))
+
+
+def _keyed(stream: DataStream) -> KeyedStream:
+    """Key rows of (key, bytes) by their key, in the JVM: ``key_by`` would send every byte through Python once more."""
+    selector = get_gateway().jvm.KeyByKeySelector()
+    key_type = Types.ROW([Types.STRING()]).get_java_type_info()
+    return KeyedStream(stream._j_data_stream.keyBy(selector, key_type), BYTES, stream)
+
+
+def _side(stream: DataStream, tag: OutputTag) -> DataStream:
+    return stream.get_side_output(tag)
+
+
+def _sink(settings: AppSettings, stream: DataStream, topic: str, name: str) -> None:
+    """At least once: what is written twice after a crash has the same id, or the same offsets, both times."""
+    serializer = (
+        KafkaRecordSerializationSchema.builder()
+        .set_topic(topic)
+        .set_value_serialization_schema(SimpleStringSchema())
+        .build()
+    )
+    sink = (
+        KafkaSink.builder()
+        .set_bootstrap_servers(settings.kafka.bootstrap)
+        .set_record_serializer(serializer)
+        .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
+        .build()
+    )
+    stream.sink_to(sink).name(name).uid(f"{name}-sink")
+
+
+def _catalogue(tables: StreamTableEnvironment, settings: AppSettings, templates: DataStream) -> None:
+    """Templates go back to the control topic under their keys, which PyFlink's own sink cannot write."""
+    options = {
+        "connector": "kafka",
+        "topic": settings.kafka.control,
+        "properties.bootstrap.servers": settings.kafka.bootstrap,
+        "key.format": "raw",
+        "key.fields": "k",
+        "value.format": "raw",
+        "value.fields-include": "EXCEPT_KEY",
+        "sink.delivery-guarantee": "at-least-once",
+    }
+    tables.execute_sql(f"CREATE TABLE `catalogue` (`k` STRING, `v` STRING) WITH ({_options(options)})")
+    tables.create_temporary_view("templates", templates)
+    statements = tables.create_statement_set()
+    statements.add_insert_sql("INSERT INTO `catalogue` SELECT `k`, `v` FROM `templates`")
+    statements.attach_as_datastream()
+
+
+def _options(options: dict[str, str]) -> str:
+    return ", ".join(f"'{key}' = '{_quoted(value)}'" for key, value in options.items())
+
+
+def _quoted(value: str) -> str:
+    return value.replace("'", "''")

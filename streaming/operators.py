@@ -1,0 +1,172 @@
+"""The two operators of the job and the framing function: Flink's elements, state and timers mapped onto the stages.
+
+What only the workers need is imported when an operator opens: Flink's client, which merely ships these classes, starts
+two seconds sooner.
+"""
+
+# PyFlink ships no types: what it hands in is Any at this edge.
+# ruff: noqa: PLC0415
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pyflink.common import Row, Types
+from pyflink.datastream import KeyedBroadcastProcessFunction, OutputTag, RuntimeContext
+from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
+from pyflink.table.udf import ScalarFunction
+
+if TYPE_CHECKING:
+    import pandas as pd  # type: ignore[import-untyped]
+
+    from streaming.stages import Saved, ScoreOutput
+
+BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+KEYED_BYTES = Types.ROW([Types.STRING(), BYTES])
+"""What goes between operators: key and encoded batch."""
+KEYED_JSON = Types.ROW_NAMED(["k", "v"], [Types.STRING(), Types.STRING()])
+
+STATISTICS = OutputTag("statistics", Types.STRING())
+DEADLETTERS = OutputTag("deadletters", Types.STRING())
+CATALOGUE = OutputTag("catalogue", KEYED_JSON)
+
+Emitted = Iterator[Any]
+
+
+class Frame(ScalarFunction):  # type: ignore[misc]
+    """Pandas function over the source's columns: the first row of each partition carries its frame, the others nothing.
+
+    Flink calls it once per Arrow batch; rows without a frame are dropped in the JVM right behind it.
+    """
+
+    def __init__(self, max_line_bytes: int) -> None:
+        self._limit = max_line_bytes
+
+    def eval(
+        self,
+        topics: "pd.Series",
+        partitions: "pd.Series",
+        offsets: "pd.Series",
+        times: "pd.Series",
+        lines: "pd.Series",
+    ) -> "pd.DataFrame":
+        """Return the columns ``k`` and ``frame``, as long as the input: [n]."""
+        import numpy as np
+        import pandas as pd
+
+        from streaming.frames import pack
+
+        n = len(lines)
+        keys = np.full(n, None, dtype=object)
+        frames = np.full(n, None, dtype=object)
+        arrivals = times.dt.as_unit("ms").array.asi8
+        packed = pack(
+            topics.tolist(),
+            partitions.to_numpy(np.int64),
+            offsets.to_numpy(np.int64),
+            arrivals,
+            lines.tolist(),
+            self._limit,
+        )
+        for row, key, frame in packed:
+            keys[row], frames[row] = key, frame
+        return pd.DataFrame({"k": keys, "frame": frames}, copy=False)
+
+
+class ParseOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
+    """Frames to events, keyed by topic and partition."""
+
+    def __init__(self, settings: str) -> None:
+        self._json = settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Read what is known before the first line: the control topic up to its end."""
+        from contracts.settings import AppSettings
+        from storage.control import key_of, read_control
+        from streaming.stages import ParseStage
+
+        self._key_of = key_of
+        settings = AppSettings.model_validate_json(self._json)
+        self._stage = ParseStage(settings, read_control(settings))
+        self._state = runtime_context.get_state(ValueStateDescriptor("parser", BYTES))
+
+    def process_element(self, value: Any, ctx: Any) -> Emitted:  # noqa: ANN401
+        """Parse one frame."""
+        out = self._stage.parse(ctx.get_current_key(), bytes(value), self._state.value)
+        for key, events in out.events:
+            yield Row(key, events)
+        yield STATISTICS, out.statistic.model_dump_json()
+        for letter in out.dead:
+            yield DEADLETTERS, letter.model_dump_json()
+        for template in out.templates:
+            yield CATALOGUE, Row(self._key_of(template), template.model_dump_json())
+        if out.state is not None:
+            self._state.update(out.state)
+
+    def process_broadcast_element(self, value: Any, ctx: Any) -> Iterable[Any]:  # noqa: ANN401
+        """Take in a control record."""
+        self._stage.control(*control_record(value))
+        return ()
+
+
+class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
+    """Events to detections, keyed by service and session bucket."""
+
+    def __init__(self, settings: str) -> None:
+        self._json = settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Read what is known before the first batch: the control topic up to its end."""
+        from contracts.settings import AppSettings
+        from models.registry import Registry
+        from storage.control import read_control
+        from storage.files import open_files
+        from streaming.stages import Bundles, Saved, ScoreStage
+
+        self._make_saved = Saved
+        settings = AppSettings.model_validate_json(self._json)
+        bundles = Bundles(Registry(open_files(settings.hdfs), settings.hdfs.root))
+        self._stage = ScoreStage(settings, read_control(settings), bundles)
+        self._whole = runtime_context.get_state(ValueStateDescriptor("sessions", BYTES))
+        self._changes = runtime_context.get_list_state(ListStateDescriptor("session-changes", BYTES))
+        self._timers: dict[str, int] = {}
+
+    def process_element(self, value: Any, ctx: Any) -> Emitted:  # noqa: ANN401
+        """Score one batch of events."""
+        key = ctx.get_current_key()
+        yield from self._emit(key, self._stage.score(key, bytes(value), self._saved), ctx)
+
+    def on_timer(self, timestamp: int, ctx: Any) -> Emitted:  # noqa: ANN401
+        """End sessions that have gone quiet."""
+        key = ctx.get_current_key()
+        if self._timers.get(key, 0) <= timestamp:
+            self._timers.pop(key, None)
+        yield from self._emit(key, self._stage.expire(key, self._saved), ctx)
+
+    def process_broadcast_element(self, value: Any, ctx: Any) -> Iterable[Any]:  # noqa: ANN401
+        """Take in a control record."""
+        self._stage.control(*control_record(value))
+        return ()
+
+    def _saved(self) -> "Saved":
+        return self._make_saved(
+            bytes(self._whole.value() or b""), [bytes(change) for change in self._changes.get() or ()]
+        )
+
+    def _emit(self, key: str, out: "ScoreOutput", ctx: Any) -> Emitted:  # noqa: ANN401
+        if out.whole is not None:
+            self._whole.update(out.whole)
+            self._changes.clear()
+        elif out.change is not None:
+            self._changes.add(out.change)
+        if out.look_again_ms and key not in self._timers:
+            self._timers[key] = out.look_again_ms
+            ctx.timer_service().register_processing_time_timer(out.look_again_ms)
+        for detection in out.detections:
+            yield detection.model_dump_json()
+        if out.statistic is not None:
+            yield STATISTICS, out.statistic.model_dump_json()
+
+
+def control_record(value: Any) -> tuple[str, bytes | None]:  # noqa: ANN401
+    """Key and value of a row of the control source; a tombstone has no value."""
+    key, record = value[0], value[1]
+    return bytes(key or b"").decode("utf-8", "replace"), None if record is None else bytes(record)

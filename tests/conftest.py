@@ -1,0 +1,67 @@
+"""What all tests share: the data sets, and the real stack, started once."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from contracts.settings import AppSettings, ArchiveOptions, FlinkOptions
+
+PROJECT = Path(__file__).resolve().parent.parent
+STACK_SECONDS = 240
+"""Tests that need the stack may have to start it first."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the stack, give it time, and run it last: a mistake in the core shows first."""
+    for item in items:
+        if "stack_settings" in getattr(item, "fixturenames", ()):
+            item.add_marker("stack")
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(STACK_SECONDS))
+    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turn a skip into a failure where LOGCANARY_DATA promises that everything is there."""
+    report: pytest.TestReport = yield  # type: ignore[assignment]
+    if report.skipped and os.environ.get("LOGCANARY_DATA") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped although LOGCANARY_DATA is set: {reason}"
+    return report  # type: ignore[return-value]
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Give the folder of the data sets: ``LOGCANARY_DATA``, or ``../shared/data``; skip where there is none."""
+    named = os.environ.get("LOGCANARY_DATA")
+    folder = Path(named).absolute() if named else PROJECT.parent / "shared" / "data"
+    if not folder.is_dir():
+        reason = f"no data sets: {folder} is no folder (set LOGCANARY_DATA)"
+        if named:
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def stack_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppSettings]:
+    """Give the settings of the real stack (Kafka, HDFS, Flink, Prometheus and LogCanary's own), started once.
+
+    Topics, services and jobs are shared by all tests: take names of your own.
+    """
+    from deploy.stack import down, up
+
+    asked = AppSettings(
+        home=tmp_path_factory.mktemp("stack"),
+        # Soon enough for a test to wait for.
+        flink=FlinkOptions(checkpoint_seconds=2.0),
+        archive=ArchiveOptions(roll_seconds=2),
+    )
+    try:
+        yield up(asked, lambda part: print(part.name, part.state, part.address, part.last_exit))
+    finally:
+        down(asked)

@@ -1,0 +1,283 @@
+"""The whole way on real parts: lines in Kafka, archive in HDFS, training, detections, metrics, a verdict that counts.
+
+One job reads all topics of this file; the tests build on each other in their order.
+"""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from contracts.records import Detection, Settings, Statistic
+from contracts.service import DetectorOptions, ServiceSettings
+from contracts.settings import AppSettings
+from storage.archive import list_files, read_lines
+from storage.broker import consumer
+from storage.control import ControlWriter, read_control
+from storage.files import open_files
+from streaming.submit import cancel, submit
+from training.evaluate import Labelled, Prepared, measures, service_settings, split_hdfs
+from training.learner import learn
+from training.trainer import train
+
+HDFS = "way-hdfs"
+PROJECT = Path(__file__).resolve().parents[2]
+pytestmark = [pytest.mark.timeout(600)]
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
+    """Ask until the answer is true; there is no event to wait for across processes."""
+    end = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
+        time.sleep(0.5)
+    return answer
+
+
+def logcanary(settings: AppSettings, *words: str) -> str:
+    """Run the command line as a user would."""
+    environment = os.environ | {"LOGCANARY_HOME": str(settings.home), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "cli.main", *words]
+    done = subprocess.run(
+        command, check=False, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class Topics:
+    """All records of the statistics and detections topics, read on as they come."""
+
+    def __init__(self, settings: AppSettings) -> None:
+        self._settings = settings
+        self._consumer = consumer(
+            settings, settings.kafka.statistics, settings.kafka.detections, auto_offset_reset="earliest"
+        )
+        self._statistics: list[Statistic] = []
+        self._detections: list[Detection] = []
+
+    def close(self) -> None:
+        self._consumer.close()
+
+    def refresh(self) -> None:
+        while batches := self._consumer.poll(timeout_ms=300, max_records=10_000):
+            for place, records in batches.items():
+                if place.topic == self._settings.kafka.statistics:
+                    self._statistics += [Statistic.model_validate_json(record.value) for record in records]
+                else:
+                    self._detections += [Detection.model_validate_json(record.value) for record in records]
+
+    def statistics(self, service: str, stage: str) -> list[Statistic]:
+        self.refresh()
+        return [one for one in self._statistics if one.service == service and one.stage == stage]
+
+    def detections(self, service: str) -> list[Detection]:
+        self.refresh()
+        return [one for one in self._detections if one.service == service]
+
+    def scored(self, service: str, bundle: str | None = None) -> int:
+        records = self.statistics(service, "score")
+        return sum(one.lines for one in records if bundle is None or one.bundle == bundle)
+
+    def through(self) -> dict[str, int]:
+        """Lines by service that were scored or counted as dead."""
+        self.refresh()
+        done: dict[str, int] = {}
+        for one in self._statistics:
+            lines = one.lines if one.stage == "score" else sum(one.dead.values())
+            done[one.service] = done.get(one.service, 0) + lines
+        return done
+
+
+@pytest.fixture(scope="module")
+def topics(stack: AppSettings) -> Iterator[Topics]:
+    reader = Topics(stack)
+    yield reader
+    reader.close()
+
+
+def archived(settings: AppSettings, service: str) -> int:
+    files = list_files(open_files(settings.hdfs), settings.hdfs.root, service)
+    return sum(file.last - file.first + 1 for file in files)
+
+
+@pytest.fixture(scope="module")
+def stack(stack_settings: AppSettings) -> Iterator[AppSettings]:
+    """The stack with one job over the topics of this file."""
+    with ControlWriter(stack_settings) as control:
+        control.put(Settings(settings=service_settings(HDFS)))
+    submit(stack_settings, name="way", topics=r"logs\.(way|ts)-.*", start="earliest")
+    yield stack_settings
+    cancel(stack_settings, "way")
+
+
+@pytest.fixture(scope="module")
+def hdfs(data_dir: Path) -> tuple[Labelled, Labelled]:
+    """The learnt side without anomalous blocks, and the tested side, as in ``logcanary evaluate hdfs``."""
+    _, clean, test = split_hdfs(data_dir / "hdfs", 0.8)
+    return clean, test
+
+
+def replay(settings: AppSettings, lines: list[bytes], path: Path, service: str) -> None:
+    path.write_bytes(gzip.compress(b"".join(line + b"\n" for line in lines), 1))
+    sent = json.loads(logcanary(settings, "replay", str(path), "--service", service, "--json"))
+    assert sent["lines"] == len(lines)
+
+
+def test_the_stack_finds_what_the_core_finds(
+    stack: AppSettings, topics: Topics, hdfs: tuple[Labelled, Labelled], tmp_path: Path
+) -> None:
+    clean, test = hdfs
+    replay(stack, clean.lines, tmp_path / "learn.log.gz", HDFS)
+    wait_for(lambda: topics.scored(HDFS) == len(clean.lines), "all lines through the job")
+    wait_for(lambda: archived(stack, HDFS) == len(clean.lines), "all lines in the archive")
+    assert not topics.detections(HDFS)
+
+    manifest = train(stack, HDFS, author="test", reason="whole way")
+    assert manifest.lines == len(clean.lines)
+    assert read_control(stack).pointers[HDFS].version == manifest.version
+    # Lines of a block that neither side knows, until every bucket has taken the bundle up.
+    strangers = 0
+    while _buckets_on(topics, manifest.version) < stack.flink.buckets:
+        block = b"081111 000000 1 INFO dfs.FSNamesystem: BLOCK* NameSystem.delete: blk_%d is added to invalidSet of 1:1"
+        replay(stack, [block % n for n in range(strangers, strangers + 40)], tmp_path / "one.log.gz", HDFS)
+        strangers += 40
+        wait_for(lambda n=strangers: topics.scored(HDFS) == len(clean.lines) + n, "the lines in between")
+        assert strangers < 4000, "the job did not take the bundle up"
+
+    replay(stack, test.lines, tmp_path / "test.log.gz", HDFS)
+    total = len(clean.lines) + strangers + len(test.lines)
+    wait_for(lambda: topics.scored(HDFS) == total, "all lines through the job")
+
+    prepared = Prepared.of(clean)
+    bundle = learn(prepared.dataset, service_settings())
+    core = prepared.tested(test).flagged(bundle)
+    raised = {detection.session for detection in topics.detections(HDFS)}
+    stacked = np.array([block.name in raised for block in test.blocks])
+    assert (stacked == core).all()
+    truth = np.array([block.anomalous for block in test.blocks])
+    assert measures(stacked, truth)["f1"] >= 0.62
+
+
+def _buckets_on(topics: Topics, version: str) -> int:
+    newest = {one.bucket: one.bundle for one in topics.statistics(HDFS, "score")}
+    return sum(bundle == version for bundle in newest.values())
+
+
+def test_a_detection_carries_its_evidence(stack: AppSettings, topics: Topics) -> None:
+    found = topics.detections(HDFS)
+    assert found
+    lines = {
+        table["offset"][i].as_py(): table["value"][i].as_py() for table in _tables(stack) for i in range(len(table))
+    }
+    live = read_control(stack).pointers[HDFS].version
+    for one in found:
+        assert one.detector == "deeplog"
+        assert one.topic == f"logs.{HDFS}"
+        assert lines[one.offset].decode().startswith(one.line[:200])
+        assert one.session in one.line
+        assert len(one.expected) == 5
+        assert all(a.probability >= b.probability for a, b in zip(one.expected, one.expected[1:], strict=False))
+        assert one.rank >= 1
+        assert one.score >= one.threshold
+        assert one.bundle == live
+    assert any(one.before for one in found)
+    ids = [one.id for one in found]
+    assert len(ids) == len(set(ids))
+
+
+def _tables(settings: AppSettings) -> list[Any]:
+    return list(read_lines(open_files(settings.hdfs), settings.hdfs.root, HDFS))
+
+
+def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -> None:
+    end = topics.scored(HDFS)
+    wait_for(lambda: archived(stack, HDFS) == end, "all lines in the archive")
+    offsets = np.concatenate([table["offset"].to_numpy() for table in _tables(stack)])
+    assert (np.sort(offsets) == np.arange(end)).all()
+
+
+def test_metrics_rules_and_dashboards_see_it(stack: AppSettings) -> None:
+    wait_for(lambda: _query(stack, f'logcanary_detections_total{{service="{HDFS}"}}'), "detections in Prometheus")
+    dashboard = json.loads((PROJECT / "grafana/dashboards/overview.json").read_text())
+    expressions = [t["expr"] for panel in _panels(dashboard) for t in panel.get("targets", [])]
+    assert expressions
+    for expression in expressions:
+        concrete = expression.replace("$__rate_interval", "10m").replace("$__range", "10m").replace("$service", HDFS)
+        wait_for(lambda concrete=concrete: _query(stack, concrete), f"an answer to {concrete}", 30)
+
+
+def _panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
+    return [inner for panel in dashboard["panels"] for inner in [panel, *panel.get("panels", [])]]
+
+
+def _query(settings: AppSettings, expression: str) -> list[Any]:
+    url = f"http://127.0.0.1:{settings.web.prometheus_port}/api/v1/query?{urlencode({'query': expression})}"
+    with urlopen(url, timeout=10) as answer:
+        body = json.load(answer)
+    assert body["status"] == "success", expression
+    return list(body["data"]["result"])
+
+
+def test_a_false_positive_is_not_raised_again(
+    stack: AppSettings, topics: Topics, hdfs: tuple[Labelled, Labelled], tmp_path: Path
+) -> None:
+    tested = {block.name for block in hdfs[1].blocks}
+    judged = next(one for one in topics.detections(HDFS) if one.session in tested)
+    logcanary(stack, "verdict", judged.id[:12], "false-positive", "--reason", "a test said so")
+    assert int(judged.template, 16) in read_control(stack).suppressed(HDFS)
+    session = [line for line in hdfs[1].lines if judged.session.encode() in line]
+    before = topics.scored(HDFS)
+    for attempt in range(1, 20):
+        name = f"blk_77000{attempt}".encode()
+        again = [line.replace(judged.session.encode(), name) for line in session]
+        replay(stack, again, tmp_path / "again.log.gz", HDFS)
+        before += len(again)
+        wait_for(lambda before=before: topics.scored(HDFS) == before, "the session again")
+        if any(one.suppressed for one in topics.statistics(HDFS, "score")):
+            break
+    else:
+        pytest.fail("nothing was suppressed")
+    raised = [one for one in topics.detections(HDFS) if one.session == name.decode()]
+    assert judged.template not in {one.template for one in raised}
+    listed = logcanary(stack, "alerts", "--service", HDFS, "--all", "--json")
+    assert "false-positive" in listed
+
+
+def test_27_services_of_train_ticket_are_parsed_archived_and_scored(
+    stack: AppSettings, topics: Topics, data_dir: Path
+) -> None:
+    file = data_dir / "trainticket" / "2023-01-29.jsonl.gz"
+    sent = json.loads(logcanary(stack, "replay", str(file), "--json"))
+    services = {topic.removeprefix("logs."): lines for topic, lines in sent["topics"].items()}
+    assert len(services) == 27
+    busy, other = sorted(services, key=lambda name: -services[name])[:2]
+
+    wait_for(
+        lambda: {name: topics.through().get(name, 0) for name in services} == services,
+        "every line scored or counted as dead",
+        300,
+    )
+    wait_for(lambda: all(archived(stack, name) == services[name] for name in services), "every line archived")
+    assert not topics.detections(busy)
+
+    with ControlWriter(stack) as control:
+        for name in (busy, other):
+            options = DetectorOptions(epochs=2, kind="deeplog" if name == busy else "ngram")
+            control.put(Settings(settings=ServiceSettings(service=name, detector=options)))
+    versions = {name: train(stack, name, author="test", reason="own bundle").version for name in (busy, other)}
+    logcanary(stack, "replay", str(file), "--json")
+    for name, version in versions.items():
+        wait_for(lambda name=name, version=version: topics.scored(name, version) > 0, f"{name} on its own bundle")
+    untrained = next(name for name in services if name not in versions)
+    assert {one.bundle for one in topics.statistics(untrained, "score")} == {""}

@@ -1,0 +1,247 @@
+"""SessionTable: the windows depend on the order of lines alone, and state survives anywhere."""
+
+import math
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_models_support import events_of, random_log
+
+from models.sessions import END, SessionStateError, SessionTable
+
+
+class Reference:
+    """The table, one line at a time, in plain Python."""
+
+    def __init__(self, window, gap, max_open):
+        self.window, self.gap, self.max_open = window, gap * 1000, max_open
+        self.open, self.clocks, self.serial, self.n = {}, {}, 0, 0
+        self.windows, self.ends = [], []
+
+    def end(self, key):
+        one = self.open.pop(key)
+        self.ends.append((key, one["serial"], tuple(one["history"]), one["offset"], one["line"]))
+
+    def add(self, row):
+        p = row["partition"]
+        event, arrival = self.clocks.get(p, (-math.inf, -math.inf))
+        if row["time"] != row["arrival"]:
+            event = max(event, row["time"])
+        arrival = max(arrival, row["arrival"])
+        self.clocks[p] = (event, arrival)
+        for key, one in list(self.open.items()):
+            if one["partition"] == p and not one["stream"]:
+                hand = event if one["timed"] else arrival
+                if hand > one["clock"] + self.gap:
+                    self.end(key)
+        stream = row["session"] == ""
+        key = row["session"] or p
+        if key not in self.open:
+            identified = [k for k, one in self.open.items() if not one["stream"]]
+            if not stream and len(identified) >= self.max_open:
+                self.end(min(identified, key=lambda k: self.open[k]["touched"]))
+            self.open[key] = {"history": [0] * self.window, "serial": self.serial, "stream": stream}
+            self.serial += 1
+        one = self.open[key]
+        self.windows.append((tuple(one["history"]), row["template"], stream, one["serial"]))
+        one["history"] = [*one["history"][1:], row["template"]]
+        one |= {
+            "partition": p,
+            "timed": event > -math.inf,
+            "clock": event if event > -math.inf else arrival,
+            "touched": self.n,
+            "offset": row["offset"],
+            "line": row["line"],
+        }
+        self.n += 1
+
+
+def plain(windows):
+    """Windows and ends as lists of tuples."""
+    k = windows.events
+    assert windows.rows.tolist() == [*range(k), *[-1] * len(windows.ends)]
+    assert (windows.targets[k:] == END).all()
+    contexts = [tuple(c) for c in windows.contexts.tolist()]
+    events = list(
+        zip(
+            contexts[:k],
+            windows.targets[:k].tolist(),
+            windows.streams[:k].tolist(),
+            windows.serials[:k].tolist(),
+            strict=True,
+        )
+    )
+    ends = windows.ends
+    names = [name or p for name, p in zip(ends.session, ends.partition.tolist(), strict=True)]
+    closed = list(zip(names, windows.serials[k:].tolist(), contexts[k:], ends.offset.tolist(), ends.line, strict=True))
+    return events, closed
+
+
+line = st.fixed_dictionaries(
+    {
+        "session": st.sampled_from(["", "a", "b", "c", "d", "e", "ü"]),
+        "template": st.integers(2, 9),
+        "partition": st.sampled_from([0, 0, 1]),
+        "step": st.sampled_from([0, 1, 1, 2, 7, -3]),
+        "timed": st.sampled_from([True, True, True, False]),
+    }
+)
+
+
+def rows_of(lines, timed=True):
+    now, rows = 50_000, []
+    for i, one in enumerate(lines):
+        now += one["step"] * 1000
+        arrival = 10**9 + i * 700
+        rows.append(
+            {
+                "session": one["session"],
+                "template": one["template"],
+                "partition": one["partition"],
+                "arrival": arrival,
+                "time": now if one["timed"] and timed else arrival,
+                "offset": i,
+                "line": f"line {i} ü",
+            }
+        )
+    return rows
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    lines=st.lists(line, max_size=40),
+    cuts=st.lists(st.integers(0, 40), max_size=6),
+    window=st.integers(1, 4),
+    gap=st.sampled_from([2, 5, 1000, math.inf]),
+    max_open=st.sampled_from([1, 2, 3, 100]),
+    timed=st.booleans(),
+    restart=st.lists(st.sampled_from(["", "dump", "delta"]), min_size=8, max_size=8),
+)
+def test_any_batching_and_any_restart_gives_the_windows_of_line_by_line(
+    lines, cuts, window, gap, max_open, timed, restart
+):
+    rows = rows_of(lines, timed)
+    reference = Reference(window, gap, max_open)
+    for row in rows:
+        reference.add(row)
+    table = SessionTable(window, gap, max_open)
+    saved = [table.dump()]
+    events, ends = [], []
+    bounds = sorted({0, len(rows), *(c for c in cuts if c < len(rows))})
+    for i, (start, stop) in enumerate(pairwise(bounds)):
+        got, closed = plain(table.extend(events_of(rows[start:stop])))
+        events += got
+        ends += closed
+        if restart[i] == "dump":
+            saved = [table.dump()]
+        else:
+            saved.append(table.delta())
+        if restart[i]:
+            table = SessionTable(window, gap, max_open)
+            table.load(saved[0])
+            for delta in saved[1:]:
+                table.apply(delta)
+    assert events == reference.windows
+    assert sorted(ends, key=str) == sorted(reference.ends, key=str)
+    _, rest = plain(table.close())
+    for key in [k for k, one in reference.open.items() if not one["stream"]]:
+        reference.end(key)
+    assert sorted(ends + rest, key=str) == sorted(reference.ends, key=str)
+
+
+def test_a_session_without_a_line_for_longer_than_the_gap_ends_and_may_begin_again():
+    table = SessionTable(window=3, gap_seconds=10, max_open=10)
+    windows = table.extend(
+        events_of(
+            [
+                {"session": "a", "template": 5, "time": 0},
+                {"session": "b", "template": 6, "time": 10_001},
+                {"session": "a", "template": 7, "time": 10_002},
+            ]
+        )
+    )
+    assert windows.targets.tolist() == [5, 6, 7, END]
+    assert windows.contexts.tolist()[2] == [0, 0, 0], "the second session of the name begins anew"
+    assert windows.contexts.tolist()[3] == [0, 0, 5]
+    assert windows.ends.session == ["a"]
+    assert windows.ends.offset.tolist() == [0]
+    assert windows.serials.tolist() == [0, 1, 2, 0]
+
+
+def test_an_impossible_time_moves_no_clock():
+    table = SessionTable(window=2, gap_seconds=10, max_open=10)
+    first = events_of([{"session": "a", "time": 1000}])
+    far = events_of([{"session": "b", "time": 9_999_999_999, "arrival": 9_999_999_999}])
+    table.extend(first)
+    assert len(table.extend(far).ends) == 0
+
+
+def test_a_quiet_service_ends_its_sessions_by_the_wall_clock():
+    table = SessionTable(window=2, gap_seconds=10, max_open=10)
+    table.extend(events_of([("a", 5), ("", 6)]))
+    assert len(table.expire(10_000_000 + 10_000)) == 0
+    windows = table.expire(10_000_000 + 10_001)
+    assert windows.ends.session == ["a"]
+    assert windows.contexts.tolist() == [[0, 5]]
+    assert len(table) == 0
+
+
+def test_lines_of_ended_sessions_are_kept_up_to_a_kibibyte():
+    table = SessionTable(window=2, gap_seconds=10, max_open=10)
+    table.extend(events_of([{"session": "a", "line": "x" * 5000}]))
+    assert table.close().ends.line == ["x" * 1024]
+
+
+def test_another_window_length_keeps_the_newest_history():
+    table = SessionTable(window=3, gap_seconds=10, max_open=10)
+    table.extend(events_of([("a", 5), ("a", 6), ("a", 7)]))
+    state = table.dump()
+    for window, history in ((2, [6, 7]), (5, [0, 0, 5, 6, 7])):
+        other = SessionTable(window=window, gap_seconds=10, max_open=10)
+        other.load(state)
+        assert other.close().contexts.tolist() == [history]
+
+
+@pytest.mark.parametrize(
+    "harm", [lambda d: d[:-3], lambda d: b"XXXX" + d[4:], lambda d: d[:4] + b"\x09\x00" + d[6:], lambda d: b""]
+)
+def test_damaged_or_newer_state_is_refused(harm):
+    table = SessionTable(window=3, gap_seconds=10, max_open=10)
+    table.extend(events_of([("a", 5), ("b", 6)]))
+    with pytest.raises(SessionStateError):
+        SessionTable(3, 10, 10).load(harm(table.dump()))
+
+
+def test_a_delta_is_no_whole_table():
+    table = SessionTable(window=3, gap_seconds=10, max_open=10)
+    with pytest.raises(SessionStateError):
+        table.load(table.delta())
+
+
+def test_bad_settings_are_refused():
+    with pytest.raises(ValueError, match="positive"):
+        SessionTable(0, 10, 10)
+
+
+def test_a_delta_costs_as_much_as_the_sessions_touched():
+    table = SessionTable(window=10, gap_seconds=math.inf, max_open=10_000)
+    table.extend(random_log(4000, 2000))
+    whole = table.dump()
+    table.extend(events_of([("s1", 5)], start=4000))
+    assert len(table.delta()) < len(whole) / 500
+    assert len(table.delta()) < 200, "nothing changed since"
+
+
+def test_a_full_batch_takes_a_few_microseconds_a_line():
+    batches = [random_log(5000, 1000, seed=seed) for seed in range(3)]
+    table = SessionTable(window=10, gap_seconds=3600, max_open=50_000)
+    best = math.inf
+    for events in batches * 3:
+        began = time.perf_counter()
+        table.extend(events)
+        best = min(best, time.perf_counter() - began)
+    assert best / 5000 < 10e-6, f"{best / 5000 * 1e6:.2f} microseconds a line"
+    assert len(np.unique(table.close().serials)) == 1000

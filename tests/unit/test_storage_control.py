@@ -1,0 +1,142 @@
+"""The control topic's view: last word wins, tombstones take back, broken records change nothing."""
+
+import secrets
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from contracts.records import BundlePointer, Marker, Settings, Template, Verdict, VerdictValue
+from contracts.service import ServiceSettings
+from contracts.settings import AppSettings
+from storage.control import AnyControl, ControlView, ControlWriter, decode, key_of, read_control
+
+A, B = "00000000000000aa", "00000000000000bb"
+
+
+def verdict(
+    value: VerdictValue, template: str = A, detection: str = "d1", given_ms: int = 1, service: str = "web"
+) -> Verdict:
+    return Verdict(
+        service=service,
+        detection=detection,
+        template=template,
+        topic=f"logs.{service}",
+        partition=0,
+        offset=1,
+        session="",
+        event_ms=0,
+        arrival_ms=0,
+        value=value,
+        reason="because",
+        author="me",
+        given_ms=given_ms,
+    )
+
+
+def pointer(version: str, service: str = "web") -> BundlePointer:
+    return BundlePointer(service=service, version=version, author="me", reason="because", moved_ms=1)
+
+
+def applied(*records: AnyControl) -> ControlView:
+    view = ControlView()
+    for record in records:
+        assert view.apply(key_of(record), record.model_dump_json().encode()) == record
+    return view
+
+
+def test_each_kind_finds_its_place() -> None:
+    view = applied(
+        Settings(settings=ServiceSettings(service="web", format="hdfs")),
+        pointer("20260101T000000-00000001"),
+        Template(service="web", id=A, text="a <*>"),
+        verdict("confirmed"),
+        Marker(job="main", submitted_ms=5),
+    )
+    assert view.settings["web"].format == "hdfs"
+    assert view.settings_of("pay") == ServiceSettings(service="pay")
+    assert view.pointers["web"].version == "20260101T000000-00000001"
+    assert view.templates["web"][A].text == "a <*>"
+    assert view.verdicts["web"][A, "d1"].value == "confirmed"
+    assert view.markers["main"].submitted_ms == 5
+    assert view.broken == 0
+
+
+def test_the_last_word_wins_and_a_tombstone_takes_it_back() -> None:
+    view = applied(pointer("one"), pointer("two"), Template(service="web", id=A, text="a"), verdict("expected"))
+    assert view.pointers["web"].version == "two"
+    for key in ("bundle/web", f"template/web/{A}", f"verdict/web/{A}/d1", "settings/web", "marker/main", "bundle/none"):
+        assert view.apply(key, None) is None
+    assert not view.pointers
+    assert not view.templates["web"]
+    assert view.suppressed("web") == frozenset()
+    assert view.broken == 0
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "quiet"),
+    [
+        ([], set()),
+        ([verdict("false-positive")], {0xAA}),
+        ([verdict("expected")], {0xAA}),
+        ([verdict("confirmed")], set()),
+        ([verdict("unsure")], set()),
+        ([verdict("expected"), verdict("expected", B, "d2")], {0xAA, 0xBB}),
+        # Of two verdicts on one template the newer decides, in whatever order they are read.
+        ([verdict("expected", given_ms=1), verdict("confirmed", detection="d2", given_ms=2)], set()),
+        ([verdict("confirmed", detection="d2", given_ms=2), verdict("expected", given_ms=1)], set()),
+        ([verdict("confirmed", given_ms=1), verdict("expected", detection="d2", given_ms=2)], {0xAA}),
+        # Unsure decides nothing.
+        ([verdict("expected", given_ms=1), verdict("unsure", detection="d2", given_ms=2)], {0xAA}),
+        # The same detection judged anew: only the last word on it counts.
+        ([verdict("expected", given_ms=1), verdict("unsure", given_ms=2)], set()),
+        ([verdict("expected", service="pay")], set()),
+    ],
+)
+def test_suppressed(verdicts: list[Verdict], quiet: set[int]) -> None:
+    assert applied(*verdicts).suppressed("web") == quiet
+
+
+def test_suppressed_follows_later_records() -> None:
+    view = applied(verdict("expected"))
+    assert view.suppressed("web") == {0xAA}
+    record = verdict("confirmed", given_ms=2)
+    view.apply(key_of(record), record.model_dump_json().encode())
+    assert view.suppressed("web") == frozenset()
+
+
+@given(st.text(max_size=40), st.none() | st.binary(max_size=60))
+def test_nothing_that_is_read_stops_the_reader(key: str, value: bytes | None) -> None:
+    view = applied(pointer("one"))
+    view.apply(key, value)
+    assert view.pointers["web"].version == "one" or key == "bundle/web"
+
+
+def test_a_record_under_a_key_that_is_not_its_own_is_broken() -> None:
+    record = pointer("one").model_dump_json().encode()
+    with pytest.raises(ValueError, match="belongs under 'bundle/web'"):
+        decode("bundle/pay", record)
+    view = ControlView()
+    assert view.apply("bundle/pay", record) is None
+    assert view.broken == 1
+    assert not view.pointers
+
+
+@pytest.mark.stack
+def test_what_is_written_is_read_by_others(stack_settings: AppSettings) -> None:
+    service = f"test-{secrets.token_hex(4)}"
+    settings = Settings(settings=ServiceSettings(service=service, format="syslog"))
+    with ControlWriter(stack_settings) as control:
+        control.put(settings, pointer("one", service), verdict("expected", service=service))
+    view = read_control(stack_settings)
+    assert view.settings[service].format == "syslog"
+    assert view.pointers[service].version == "one"
+    assert view.suppressed(service) == {0xAA}
+    with ControlWriter(stack_settings) as control:
+        control.delete(
+            *(key_of(record) for record in (settings, pointer("", service), verdict("expected", service=service)))
+        )
+    view = read_control(stack_settings)
+    assert service not in view.settings
+    assert service not in view.pointers
+    assert view.suppressed(service) == frozenset()

@@ -1,0 +1,87 @@
+"""Frames: any bytes go in and come out, per partition, in order."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parsing.events import Lines
+from streaming.frames import FrameError, pack, pieces, shard_key, unpack
+
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["logs.a", "logs.ü", "logs.c"]),
+        st.integers(0, 3),
+        st.integers(-(2**62), 2**62),  # offset gaps of any size
+        st.integers(-1, 2**60),
+        st.one_of(st.none(), st.binary(max_size=40)),
+    ),
+    min_size=1,
+    max_size=60,
+)
+
+
+def packed(rows, limit=1000):
+    topics, partitions, offsets, arrivals, values = zip(*rows, strict=True)
+    columns = (np.array(column, dtype=np.int64) for column in (partitions, offsets, arrivals))
+    return list(pack(topics, *columns, values, limit))
+
+
+def values_of(lines: Lines):
+    return [lines.line(row) for row in range(len(lines))]
+
+
+@given(LINES)
+def test_every_line_comes_back_byte_for_byte_in_its_partition(rows):
+    frames = packed(rows)
+    assert [key for _, key, _ in frames] == list(dict.fromkeys(shard_key(row[0], row[1]) for row in rows))
+    for first, key, frame in frames:
+        mine = [row for row in rows if shard_key(row[0], row[1]) == key]
+        lines = unpack(frame, "service")
+        assert rows[first] == mine[0]
+        assert (lines.service, shard_key(lines.topic, lines.partition)) == ("service", key)
+        assert values_of(lines) == [row[4] for row in mine]
+        assert lines.offsets.tolist() == [row[2] for row in mine]
+        assert lines.arrivals.tolist() == [row[3] for row in mine]
+        assert lines.original_lengths is None
+
+
+@given(LINES, st.integers(1, 20))
+def test_long_lines_are_cut_and_their_length_is_kept(rows, limit):
+    for _, key, frame in packed(rows, limit):
+        mine = [row[4] for row in rows if shard_key(row[0], row[1]) == key]
+        lines = unpack(frame, "service")
+        assert values_of(lines) == [value if value is None else value[:limit] for value in mine]
+        whole = lines.lengths if lines.original_lengths is None else lines.original_lengths
+        assert whole.tolist() == [-1 if value is None else len(value) for value in mine]
+
+
+def test_a_frame_that_would_be_too_large_comes_in_parts(monkeypatch):
+    monkeypatch.setattr("streaming.frames.FRAME_BYTES", 10)
+    rows = [("logs.a", row % 2, row, row, b"x" * (row % 7) if row % 5 else None) for row in range(100)]
+    frames = packed(rows)
+    assert len({first for first, _, _ in frames}) == len(frames) > 20
+    for key in ("logs.a/0", "logs.a/1"):
+        parts = [unpack(frame, "a") for _, name, frame in frames if name == key]
+        mine = [row for row in rows if shard_key(row[0], row[1]) == key]
+        assert [value for part in parts for value in values_of(part)] == [row[4] for row in mine]
+        assert [offset for part in parts for offset in part.offsets.tolist()] == [row[2] for row in mine]
+        assert all(len(part.blob) < 10 + 7 for part in parts)
+
+
+@given(LINES, st.integers(1, 9))
+def test_pieces_put_together_are_the_batch(rows, size):
+    for _, _, frame in packed(rows):
+        lines = unpack(frame, "service")
+        parts = list(pieces(lines, size))
+        assert all(len(part) <= size for part in parts)
+        assert [value for part in parts for value in values_of(part)] == values_of(lines)
+
+
+@pytest.mark.parametrize("damage", [lambda f: f[:10], lambda f: b"XXXX" + f[4:], lambda f: f[:4] + b"\x09" + f[5:]])
+def test_what_is_no_frame_is_refused(damage):
+    (_, _, frame) = packed([("logs.a", 0, 1, 2, b"abc")])[0]
+    with pytest.raises(FrameError):
+        unpack(damage(frame), "a")
+    with pytest.raises(FrameError):
+        unpack(frame[:30], "a")

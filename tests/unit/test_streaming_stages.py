@@ -1,0 +1,292 @@
+"""The stages without Flink: nothing is lost, a batch handled twice says the same, state brings everything back."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from contracts.records import BundlePointer, Settings, Template, Verdict
+from contracts.service import DetectorOptions, MaskOptions, ServiceSettings, SessionOptions
+from contracts.settings import AppSettings, FlinkOptions
+from models.learning import Collector, fit_ngram, learn
+from models.sessions import SessionTable
+from parsing.events import Events, Lines
+from parsing.parser import Parser
+from storage.control import ControlView, key_of
+from streaming.frames import pack, shard_key
+from streaming.stages import Bundles, ParseStage, Saved, ScoreStage, bucket_key, parse_safely
+
+SERVICE, TOPIC = "shop", "logs.shop"
+OPTIONS = ServiceSettings(service=SERVICE, detector=DetectorOptions(kind="ngram", window=4, end_event="off"))
+APP = AppSettings(flink=FlinkOptions(buckets=3, batch_lines=100))
+STEPS = ("request received", "stock checked and reserved", "payment of the basket taken", "parcel handed to carrier")
+
+
+def order(number, steps=STEPS):
+    return [f"2024-05-0{1 + number % 9} 10:00:0{i} INFO {step} trace_id={number:032x}" for i, step in enumerate(steps)]
+
+
+def text(orders):
+    return [line.encode() for one in orders for line in one]
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    parser, table, collector = Parser(OPTIONS), SessionTable(4, math.inf, 10**6), Collector(4)
+    lines = text(order(number) for number in range(400))
+    events = parser.parse(Lines.from_list(SERVICE, TOPIC, 0, range(len(lines)), [0] * len(lines), lines)).events
+    collector.add(table.extend(events), events.templates)
+    return learn(
+        collector.material(lines=len(lines), from_ms=0, to_ms=1), OPTIONS, fit_ngram, created_ms=1_700_000_000_000
+    )
+
+
+class Shelf:
+    """A registry of bundles in memory; what is not there raises."""
+
+    def __init__(self, *bundles):
+        self.bundles = {bundle.manifest.version: bundle for bundle in bundles}
+
+    def load(self, service, version):
+        return self.bundles[version]
+
+
+def pointer(version, previous=""):
+    return BundlePointer(service=SERVICE, version=version, author="t", reason="t", moved_ms=1, previous=previous)
+
+
+def tell(stage, record):
+    stage.control(key_of(record), record.model_dump_json().encode())
+
+
+def frame(lines, first=0, partition=0):
+    n = len(lines)
+    columns = np.full(n, partition), np.arange(first, first + n), np.arange(n) + 1_700_000_000_000
+    ((_, key, data),) = pack([TOPIC] * n, *columns, lines, APP.flink.max_line_bytes)
+    return key, data
+
+
+class Memory:
+    """What Flink's state would hold, of both operators."""
+
+    def __init__(self):
+        self.parsers, self.wholes, self.changes = {}, {}, {}
+
+    def parse(self, stage, key, data):
+        out = stage.parse(key, data, lambda: self.parsers.get(key))
+        if out.state is not None:
+            self.parsers[key] = out.state
+        return out
+
+    def score(self, stage, key, data):
+        out = stage.score(key, data, lambda: Saved(self.wholes.get(key, b""), self.changes.get(key, [])))
+        if out.whole is not None:
+            self.wholes[key], self.changes[key] = out.whole, []
+        elif out.change is not None:
+            self.changes.setdefault(key, []).append(out.change)
+        return out
+
+
+def stages(bundle=None):
+    view = ControlView()
+    score = ScoreStage(APP, view, Bundles(Shelf(*([bundle] if bundle else []))))
+    if bundle:
+        tell(score, pointer(bundle.manifest.version))
+    return ParseStage(APP, ControlView()), score
+
+
+def run(parse, score, memory, batches):
+    """Everything that came of the batches: detections and statistics."""
+    found, statistics = [], []
+    for data in batches:
+        out = memory.parse(parse, *data)
+        statistics.append(out.statistic)
+        for key, events in out.events:
+            scored = memory.score(score, key, events)
+            found += scored.detections
+            statistics.append(scored.statistic)
+    return found, statistics
+
+
+def batches(size=70):
+    """Orders, one in seven of which goes wrong, in batches of ``size`` lines."""
+    wrong = (STEPS[0], STEPS[3], STEPS[1])
+    lines = text(order(number, wrong if number % 7 == 3 else STEPS) for number in range(1000, 1150))
+    return [frame(lines[at : at + size], at) for at in range(0, len(lines), size)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.one_of(st.none(), st.binary(max_size=200), st.text(max_size=80).map(str.encode)), min_size=1, max_size=80
+    )
+)
+def test_lines_in_are_lines_scored_and_dead_letters(values):
+    parse, score = stages()
+    memory = Memory()
+    out = memory.parse(parse, *frame(values))
+    scored = [memory.score(score, key, events).statistic for key, events in out.events]
+    assert out.statistic.lines == len(values)
+    assert out.statistic.bytes == sum(len(value) for value in values if value is not None)
+    assert sum(out.statistic.dead.values()) == len(out.dead)
+    assert len(values) == len(out.dead) + sum(one.lines for one in scored)
+    offsets = sorted(letter.offset for letter in out.dead)
+    assert offsets == sorted(set(offsets))
+    assert all(one.bundle == "" for one in scored)
+
+
+def test_the_same_lines_give_the_same_detections_however_they_are_cut(bundle):
+    results = []
+    for size in (70, 1, 1000):
+        found, _ = run(*stages(bundle), Memory(), batches(size))
+        results.append({one.id: (one.offset, one.template) for one in found})
+    assert results[0]
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_crash_and_a_replay_from_saved_state_give_the_same_ids(bundle):
+    whole, _ = run(*stages(bundle), Memory(), batches())
+    for crash in (1, 3, 6):
+        memory = Memory()
+        first, _ = run(*stages(bundle), memory, batches()[:crash])
+        rest, _ = run(*stages(bundle), memory, batches()[crash:])  # new instances, the old state
+        assert {one.id for one in first + rest} == {one.id for one in whole}
+
+
+def test_a_batch_handled_twice_gives_the_same_ids(bundle):
+    memory = Memory()
+    once, _ = run(*stages(bundle), memory, batches())
+    parse, score = stages(bundle)
+    memory = Memory()
+    run(parse, score, memory, batches()[:2])
+    saved = Memory()
+    saved.parsers, saved.wholes = dict(memory.parsers), dict(memory.wholes)
+    saved.changes = {key: list(changes) for key, changes in memory.changes.items()}
+    lost, _ = run(parse, score, memory, batches()[2:])  # emitted, then the crash
+    again, _ = run(*stages(bundle), saved, batches()[2:])
+    assert {one.id for one in lost} == {one.id for one in again}
+    assert {one.id for one in again} <= {one.id for one in once}
+
+
+def test_state_is_a_log_of_changes_with_a_whole_table_now_and_then(bundle):
+    parse, score = stages(bundle)
+    memory = Memory()
+    most = 0
+    for data in batches(5):
+        run(parse, score, memory, [data])
+        most = max([most, *map(len, memory.changes.values())])
+    assert memory.wholes
+    assert 10 < most < 20
+
+
+def test_a_new_bundle_is_in_force_from_the_next_batch_and_a_bad_one_is_refused(bundle):
+    parse, score = stages()
+    score._bundles._source.bundles[bundle.manifest.version] = bundle
+    memory, (first, second, third, fourth, *_) = Memory(), batches()
+    _, before = run(parse, score, memory, [first])
+    tell(score, pointer(bundle.manifest.version))
+    _, after = run(parse, score, memory, [second])
+    tell(score, pointer("20240101T000000-00000000"))
+    _, refused = run(parse, score, memory, [third])
+    tell(score, pointer(bundle.manifest.version))
+    _, healed = run(parse, score, memory, [fourth])
+    of = [[one for one in some if one.stage == "score"] for some in (before, after, refused, healed)]
+    assert [{one.bundle for one in some} for some in of] == [{""}, *([{bundle.manifest.version}] * 3)]
+    assert {one.bundle_refused for one in of[0] + of[1] + of[3]} == {""}
+    assert all("20240101T000000-00000000" in one.bundle_refused for one in of[2])
+
+
+def test_after_a_restart_a_refused_bundle_leaves_the_previous_one_in_force(bundle):
+    parse, score = stages(bundle)
+    version = bundle.manifest.version
+    tell(score, pointer("20240101T000000-00000000", previous=version))
+    found, statistics = run(parse, score, Memory(), batches())
+    scored = [one for one in statistics if one.stage == "score"]
+    assert found
+    assert {one.bundle for one in scored} == {version}
+    assert all("20240101T000000-00000000" in one.bundle_refused for one in scored)
+
+
+def test_a_scorer_that_raises_costs_its_service_the_scores_and_nothing_else(bundle):
+    class Broken:
+        def adopt(self, texts):
+            pass
+
+        def score(self, *arguments):
+            raise ZeroDivisionError("by accident")
+
+    parse, score = stages(bundle)
+    memory = Memory()
+    run(parse, score, memory, batches()[:1])
+    score._bundles._live[SERVICE].scorer = Broken()
+    found, statistics = run(parse, score, memory, batches()[1:3])
+    scored = [one for one in statistics if one.stage == "score"]
+    assert not found
+    assert {one.bundle for one in scored} == {""}
+    assert all("by accident" in one.bundle_refused for one in scored)
+
+
+def test_a_verdict_suppresses_from_the_next_batch_on(bundle):
+    found, _ = run(*stages(bundle), Memory(), batches())
+    parse, score = stages(bundle)
+    for one in {detection.template: detection for detection in found}.values():
+        verdict = Verdict(
+            service=SERVICE, detection=one.id, template=one.template, topic=TOPIC, partition=0, offset=one.offset,
+            session="", event_ms=0, arrival_ms=0, value="expected", reason="", author="t", given_ms=1,
+        )  # fmt: skip
+        tell(score, verdict)
+    again, statistics = run(parse, score, Memory(), batches())
+    assert not again
+    assert sum(one.suppressed for one in statistics) == len(found)
+
+
+def test_quiet_sessions_end_by_the_wall_clock(bundle):
+    parse, score = stages(bundle)
+    memory = Memory()
+    run(parse, score, memory, batches()[:1])  # its lines arrived years ago
+    keys = list(memory.changes)
+    ended = [score.expire(key, lambda: pytest.fail("known already")) for key in keys]
+    assert sum(out.statistic.windows for out in ended) > 10
+    assert all(out.statistic.lines == out.statistic.sessions == out.look_again_ms == 0 for out in ended)
+    assert all(score.expire(key, lambda: None).statistic is None for key in keys)
+
+
+def test_new_settings_and_templates_reach_a_running_parser():
+    parse, _ = stages()
+    memory = Memory()
+    memory.parse(parse, *frame([b"user anna logged in"] * 3))
+    strange = Template(service=SERVICE, id="00000000000000aa", text="user <WHO> logged in")
+    tell(parse, strange)
+    masks = (MaskOptions(name="WHO", pattern="anna|otto"),)
+    tell(parse, Settings(settings=ServiceSettings(service=SERVICE, masks=masks, session=SessionOptions(by="window"))))
+    tell(parse, Settings(settings=ServiceSettings(service="other")))
+    out = memory.parse(parse, *frame([b"user otto logged in"] * 3, 3))
+    events = Events.from_bytes(out.events[0][1])
+    assert set(events.templates) == {0xAA}
+
+
+def test_a_line_that_the_parser_fails_on_is_a_dead_letter_and_the_others_go_on():
+    class Failing:
+        def __init__(self):
+            self.parser = Parser(OPTIONS)
+
+        def parse(self, lines):
+            if b"boom" in lines.blob:
+                raise RuntimeError("no good")
+            return self.parser.parse(lines)
+
+    values = [b"one fine line"] * 5 + [b"boom"] + [b"another fine line"] * 6 + [b"boom", b"boom"]
+    lines = Lines.from_list(SERVICE, TOPIC, 0, range(20, 34), [5] * 14, values)
+    parsed = parse_safely(Failing(), lines)
+    assert [(letter.offset, letter.reason, letter.head) for letter in parsed.dead] == [
+        (offset, "error", "boom") for offset in (25, 32, 33)
+    ]
+    assert "no good" in parsed.dead[0].detail
+    assert parsed.events.column("offset").tolist() == [*range(20, 25), *range(26, 32)]
+
+
+def test_keys():
+    assert shard_key("logs.a", 1) == "logs.a/1"
+    assert bucket_key("a", 1) == "a#1"

@@ -1,0 +1,1 @@
+"""The offline path: archive, data set, training, calibration, evaluation, publishing; the benchmarks."""

@@ -1,0 +1,89 @@
+"""Retraining on demand: archive to live bundle, for one service."""
+
+import time
+from collections.abc import Callable, Iterator
+
+from contracts.bundle import Manifest
+from contracts.records import BundlePointer
+from contracts.settings import AppSettings
+from models.registry import Registry
+from parsing.events import Lines
+from storage.archive import list_files, read_lines
+from storage.control import ControlWriter, read_control
+from storage.files import Files, open_files
+from training.dataset import build, interleaved, lines_of
+from training.learner import TrainingError, learn
+
+Say = Callable[[str], None]
+
+
+def train(
+    settings: AppSettings,
+    service: str,
+    *,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    author: str,
+    reason: str,
+    progress: Say = lambda words: None,
+) -> Manifest:
+    """Train a service from its archive, publish the bundle, and move the live pointer to it.
+
+    Args:
+        settings: where Kafka and HDFS are.
+        service: whose lines.
+        from_ms: lines that arrived at this time or later, milliseconds since 1970.
+        to_ms: lines that arrived before this time.
+        author: who asks.
+        reason: why.
+        progress: called with each stage in words.
+
+    Raises:
+        TrainingError: nothing is archived for that time, or too little.
+        StorageError: HDFS does not answer; nothing was published.
+    """
+    files = open_files(settings.hdfs)
+    control = read_control(settings)
+    archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
+    if not archived:
+        raise TrainingError(
+            f"nothing is archived for service {service} in that time: is its topic "
+            f"{settings.kafka.log_prefix}{service}, does the archiver run, and has it closed a file yet "
+            f"(archive.roll_seconds = {settings.archive.roll_seconds})?"
+        )
+    expected = sum(file.last - file.first + 1 for file in archived)
+    progress(f"Read {expected:,} lines from {len(archived):,} files of the archive")
+    places = sorted({(file.topic, file.partition) for file in archived})
+    data = build(
+        interleaved([_partition(settings, files, service, place, from_ms, to_ms) for place in places]),
+        control.settings_of(service),
+        catalogue=control.templates.get(service, {}).values(),
+        verdicts=control.verdicts.get(service, {}).values(),
+        max_line_bytes=settings.flink.max_line_bytes,
+    )
+    progress(f"{data.material.lines:,} lines ({data.dead:,} unreadable), {len(data.material.templates):,} templates")
+    bundle = learn(data, control.settings_of(service), progress)
+    version = Registry(files, settings.hdfs.root).publish(bundle)
+    progress(f"Published bundle {version}")
+    live = control.pointers.get(service)
+    with ControlWriter(settings) as out:
+        # The templates first: whoever scores with the bundle knows them under the ids it uses.
+        out.put(*(one for one in data.found if one.id not in control.templates.get(service, {})))
+        out.put(
+            BundlePointer(
+                service=service,
+                version=version,
+                author=author,
+                reason=reason,
+                moved_ms=time.time_ns() // 1_000_000,
+                previous=live.version if live else "",
+            )
+        )
+    return bundle.manifest
+
+
+def _partition(
+    settings: AppSettings, files: Files, service: str, place: tuple[str, int], from_ms: int | None, to_ms: int | None
+) -> Iterator[Lines]:
+    """The archived lines of one partition, in offset order."""
+    return lines_of(read_lines(files, settings.hdfs.root, service, from_ms, to_ms, place), service)
