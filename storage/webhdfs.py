@@ -15,7 +15,7 @@ from requests.adapters import HTTPAdapter
 from storage.files import TEMPORARY, FileInfo, StorageError, checked, temporary_name
 
 CONNECT_SECONDS = 5.0
-READ_SECONDS = 60.0
+READ_SECONDS = 30.0
 """A DataNode under load takes seconds to answer; a minute of silence is a fault."""
 CONNECTIONS = 16
 """HTTP connections kept open per server; more threads than this open new ones."""

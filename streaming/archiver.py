@@ -44,6 +44,7 @@ from storage.broker import (
     service_of,
 )
 from storage.files import Files, open_files
+from streaming.watchdog import still_alive, stop_watching
 
 GRACE_SECONDS = 5.0
 """After a slot's end, and without a new line, for this long, its file is closed: stragglers of a batching producer."""
@@ -226,6 +227,7 @@ class Archiver:
         files: the store; ``hdfs.url`` where none is given.
         clock: seconds that only go forward.
         wall: the time of day in seconds since 1970 UTC.
+        alive: called whenever a step was made that may take long.
 
     Raises:
         BrokerUnreachableError: Kafka does not answer at the start; later it is waited for.
@@ -237,8 +239,10 @@ class Archiver:
         files: Files | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings = settings
+        self._alive = alive
         self._files = files or open_files(settings.hdfs)
         self._clock, self._wall = clock, wall
         self._owned: dict[TopicPartition, _Partition] = {}
@@ -269,6 +273,7 @@ class Archiver:
 
     def step(self) -> None:
         """One round: what the group decided, new lines, full files; takes half a second at most when all is well."""
+        self._alive()
         self._rebalance()
         self._place()
         for key, records in self._poll().items():
@@ -309,6 +314,7 @@ class Archiver:
             if partition.position is None and partition.next_try <= now and self._away_until <= now:
                 waiting.setdefault(partition.service, []).append(key)
         for service, keys in waiting.items():
+            self._alive()
             try:
                 newest = archived_until(
                     self._files, self._settings.hdfs.root, service, [(k.topic, k.partition) for k in keys]
@@ -384,6 +390,7 @@ class Archiver:
         done: dict[TopicPartition, int] = {}
         for key, partition in list(self._owned.items()):
             while partition.full and self._away_until <= self._clock():
+                self._alive()
                 segment = partition.full[0]
                 try:
                     file = self._write(partition.service, segment)
@@ -456,7 +463,10 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
     Raises:
         BrokerUnreachableError: Kafka does not answer at the start.
     """
-    Archiver(settings).run(stop)
+    try:
+        Archiver(settings, alive=still_alive).run(stop)
+    finally:
+        stop_watching()
 
 
 def main() -> None:

@@ -40,6 +40,7 @@ from storage.broker import (
     service_of,
 )
 from storage.control import ControlView
+from streaming.watchdog import still_alive, stop_watching
 
 GROUP = "logcanary-exporter"
 DETECTORS = ("deeplog", "deeplog.end", "ngram", "ngram.end")
@@ -333,13 +334,14 @@ class Exporter:
     Args:
         settings: where Kafka is.
         metrics: what to feed.
+        alive: called at the start of every round.
 
     Raises:
         BrokerUnreachableError: Kafka does not answer.
     """
 
-    def __init__(self, settings: AppSettings, metrics: Metrics) -> None:
-        self._settings, self._metrics = settings, metrics
+    def __init__(self, settings: AppSettings, metrics: Metrics, alive: Callable[[], None] = lambda: None) -> None:
+        self._settings, self._metrics, self._alive = settings, metrics, alive
         self._view = ControlView()
         self._committed: dict[TopicPartition, int] = {}
         self._lag_at = self._commit_at = 0.0
@@ -362,6 +364,7 @@ class Exporter:
 
     def step(self) -> None:
         """One round: new records, and every few seconds the lags and a commit."""
+        self._alive()
         try:
             for key, records in self._client.poll(timeout_ms=POLL_MILLISECONDS).items():
                 self._take(key, records)
@@ -455,8 +458,9 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
             "set web.exporter_port (LOGCANARY_WEB__EXPORTER_PORT) to a free port"
         ) from error
     try:
-        Exporter(settings, metrics).run(stop)
+        Exporter(settings, metrics, still_alive).run(stop)
     finally:
+        stop_watching()
         server.shutdown()
         server.server_close()
         thread.join()

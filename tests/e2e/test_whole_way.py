@@ -177,6 +177,7 @@ def _buckets_on(topics: Topics, version: str) -> int:
 def test_a_detection_carries_its_evidence(stack: AppSettings, topics: Topics) -> None:
     found = topics.detections(HDFS)
     assert found
+    _all_archived(stack, topics)
     lines = {
         table["offset"][i].as_py(): table["value"][i].as_py() for table in _tables(stack) for i in range(len(table))
     }
@@ -196,13 +197,19 @@ def test_a_detection_carries_its_evidence(stack: AppSettings, topics: Topics) ->
     assert len(ids) == len(set(ids))
 
 
+def _all_archived(stack: AppSettings, topics: Topics) -> int:
+    """Wait until every scored line is archived: the archiver closes a file by size or age, later than scores appear."""
+    end = topics.scored(HDFS)
+    wait_for(lambda: archived(stack, HDFS) == end, "all lines in the archive")
+    return end
+
+
 def _tables(settings: AppSettings) -> list[Any]:
     return list(read_lines(open_files(settings.hdfs), settings.hdfs.root, HDFS))
 
 
 def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -> None:
-    end = topics.scored(HDFS)
-    wait_for(lambda: archived(stack, HDFS) == end, "all lines in the archive")
+    end = _all_archived(stack, topics)
     offsets = np.concatenate([table["offset"].to_numpy() for table in _tables(stack)])
     assert (np.sort(offsets) == np.arange(end)).all()
 
