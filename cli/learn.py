@@ -236,6 +236,7 @@ def bench_pipeline(
     context: typer.Context,
     *,
     data: Data,
+    corpus: Annotated[str, typer.Option("--corpus", help="hdfs or trainticket.")] = "hdfs",
     lines: Annotated[int, typer.Option("--lines", min=1, help="Lines to send, rewritten in every pass.")] = 2_000_000,
     as_json: Json = False,
 ) -> None:
@@ -243,11 +244,12 @@ def bench_pipeline(
 
     Example:
       logcanary bench pipeline --data ../shared/data/hdfs --json
+      logcanary bench pipeline --data ../shared/data/trainticket --corpus trainticket --json
     """
     from training.pipeline_bench import bench_pipeline as run
 
     state = shell(context)
-    _report(state, run(state.settings, data=data, lines=lines, progress=state.say), as_json)
+    _report(state, run(state.settings, data=data, corpus=corpus, lines=lines, progress=state.say), as_json)
 
 
 def _report(state: Shell, figures: object, as_json: bool) -> None:

@@ -6,9 +6,11 @@ needs the local stack, whose processes it can watch.
 
 import contextlib
 import gzip
+import json
 import re
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -50,7 +52,9 @@ DRAIN3_LINES = 200_000
 PATIENCE_SECONDS = 60.0
 """Without a line scored for this long the run has failed."""
 PASS_DAYS = 3
-"""Each pass over the file lies this much later: the file covers 38 hours."""
+"""Each pass over the HDFS log lies this much later: it covers 38 hours."""
+TICKET_DAY = b"2023-01-29"
+"""All lines of the Train Ticket log are of this day."""
 MIB = 1024 * 1024
 
 Ints = NDArray[np.int64]
@@ -64,31 +68,31 @@ class BenchError(Exception):
 # -- lines -------------------------------------------------------------------------------------------------------
 
 
-class Rewriter:
-    """Passes over HDFS lines in which block ids, addresses and dates are other ones each time.
+class Passes(ABC):
+    """Passes over a real log in which identifiers and dates are other ones each time.
 
     Args:
-        raw: the lines, each ended by a newline.
+        lines: those of the file, in the order of their times.
+        identifiers: what a line belongs to, one each; lines of one identifier go to one partition.
     """
 
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self._dates = sorted(set(re.findall(rb"(?m)^(\d{6}) ", raw)))
-        blocks = [match[0] if (match := re.search(rb"blk_-?\d+", line)) else b"" for line in raw.split(b"\n")[:-1]]
-        numbers = {block: number for number, block in enumerate(dict.fromkeys(blocks))}
-        self.partitions: Ints = np.array([numbers[block] % PARTITIONS for block in blocks])
-        """[n] partition of each line: those of a block stay together."""
+    def __init__(self, lines: list[bytes], identifiers: list[bytes]) -> None:
+        self._lines = lines
+        numbers = {one: number for number, one in enumerate(dict.fromkeys(identifiers))}
+        self.partitions: Ints = np.array([numbers[one] % PARTITIONS for one in identifiers])
+        """[n] partition of each line: those of a session stay together."""
 
     def rewrite(self, number: int) -> list[bytes]:
         """The lines of a pass; pass 0 is the file as it is."""
-        if not number:
-            return self._raw.split(b"\n")[:-1]
-        text = re.sub(rb"blk_(-?)", rb"blk_\g<1>%d" % (100 + number), self._raw)
-        text = text.replace(b"10.25", b"%d.%d" % (11 + number // 200, number % 200))
-        text = b"\n" + text
-        for day in reversed(self._dates):  # the newest first: no date is moved twice
-            text = text.replace(b"\n%s " % day, b"\n%s " % _later(day, number * PASS_DAYS))
-        return text[1:].split(b"\n")[:-1]
+        return self._changed(b"\n".join(self._lines), number).split(b"\n") if number else self._lines
+
+    @abstractmethod
+    def _changed(self, text: bytes, number: int) -> bytes:
+        """The lines, with a newline between, as pass ``number`` (from 1 on) has them."""
+
+    @abstractmethod
+    def message(self, line: bytes) -> str:
+        """A line without its header."""
 
     def batches(self, lines: int) -> Iterator[tuple[int, list[bytes]]]:
         """At least ``lines`` lines in order, as (partition, lines of a part of a pass)."""
@@ -104,9 +108,79 @@ class Rewriter:
             number += 1
 
 
+class HdfsPasses(Passes):
+    """Passes over the HDFS log: blocks, addresses and dates change.
+
+    Args:
+        raw: the file, each line ended by a newline.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        lines = raw.split(b"\n")[:-1]
+        super().__init__(lines, [m[0] if (m := re.search(rb"blk_-?\d+", line)) else b"" for line in lines])
+        self._dates = sorted(set(re.findall(rb"(?m)^(\d{6}) ", raw)))
+
+    def _changed(self, text: bytes, number: int) -> bytes:
+        text = re.sub(rb"blk_(-?)", rb"blk_\g<1>%d" % (100 + number), text)
+        text = text.replace(b"10.25", b"%d.%d" % (11 + number // 200, number % 200))
+        text = b"\n" + text
+        for day in reversed(self._dates):  # the newest first: no date is moved twice
+            text = text.replace(b"\n%s " % day, b"\n%s " % _later(day, number * PASS_DAYS))
+        return text[1:]
+
+    def message(self, line: bytes) -> str:
+        """What follows the component."""
+        return line.split(b": ", 1)[-1].decode("utf-8", "replace")
+
+
+class TicketPasses(Passes):
+    """Passes over the lines of all services of Train Ticket: traces, UUIDs and dates change.
+
+    Args:
+        raw: the file, a JSON record a line; its ``log`` is what a container's runtime wrote.
+    """
+
+    def __init__(self, raw: bytes) -> None:
+        lines = [json.loads(record)["log"].encode() for record in raw.splitlines()]
+        lines.sort(key=lambda line: line[line.rfind(b'"time":"') :])
+        super().__init__(lines, [m[1] if (m := re.search(rb"TraceID: ([0-9a-f]+)", line)) else b"" for line in lines])
+
+    def _changed(self, text: bytes, number: int) -> bytes:
+        day = date.fromisoformat(TICKET_DAY.decode()) + timedelta(number)
+        text = re.sub(rb"TraceID: [0-9a-f]{4}", b"TraceID: %04x" % number, text)
+        text = re.sub(rb"\b[0-9a-f]{4}([0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-)", rb"%04x\g<1>" % number, text)
+        return text.replace(TICKET_DAY, day.isoformat().encode())
+
+    def message(self, line: bytes) -> str:
+        """What follows the ids in the runtime's record."""
+        return re.split(r"SpanID: \w+ ", str(json.loads(line)["log"]), maxsplit=1)[-1]
+
+
 def _later(day: bytes, days: int) -> bytes:
     year, month, of_month = (int(day[at : at + 2]) for at in (0, 2, 4))
     return (date(2000 + year, month, of_month) + timedelta(days)).strftime("%y%m%d").encode()
+
+
+CORPORA: dict[str, tuple[str, Callable[[bytes], Passes]]] = {
+    "hdfs": ("hdfs.log.gz", HdfsPasses),
+    "trainticket": ("2023-01-29.jsonl.gz", TicketPasses),
+}
+"""Name of each log, its file, and how it is rewritten."""
+
+
+def read_passes(data: Path, corpus: str) -> Passes:
+    """Read a corpus from its folder or that folder's parent.
+
+    Raises:
+        BenchError: the file is not there, or there is no such corpus.
+    """
+    if corpus not in CORPORA:
+        raise BenchError(f"there is no corpus {corpus!r}: --corpus takes {' or '.join(CORPORA)}")
+    name, make = CORPORA[corpus]
+    for path in (data / name, data / corpus / name):
+        if path.is_file():
+            return make(gzip.decompress(path.read_bytes()))
+    raise BenchError(f"there is no {name} in {data}: --data takes its folder or that folder's parent")
 
 
 # -- processes ---------------------------------------------------------------------------------------------------
@@ -238,6 +312,7 @@ class Tally:
 def bench_pipeline(
     settings: AppSettings,
     data: Path,
+    corpus: str = "hdfs",
     lines: int = 2_000_000,
     progress: Say = lambda words: None,
     warm_up_lines: int = WARM_UP_LINES,
@@ -246,7 +321,8 @@ def bench_pipeline(
 
     Args:
         settings: of the running local stack.
-        data: folder with ``hdfs.log.gz``, or that folder's parent.
+        data: folder of the corpus, or that folder's parent.
+        corpus: name of ``CORPORA``.
         lines: in Kafka before the clock starts.
         progress: called with what is going on.
         warm_up_lines: parsed before by a job of their own, for Java's compiler; 0: none.
@@ -255,20 +331,20 @@ def bench_pipeline(
         BenchError: the stack does not run, or lines were lost.
     """
     watch = Watch(settings)
-    rewriter = Rewriter(_read(data))
+    passes = read_passes(data, corpus)
     service = name = f"bench-{time.strftime('%H%M%S')}"
     topic = f"{settings.kafka.log_prefix}{service}"
-    bundle = _publish(settings, service, rewriter, progress)
+    bundle = _publish(settings, service, passes, progress)
     with _topic(settings, f"{topic}-warm-up") as warm, _topic(settings, topic):
         if warm_up_lines:
-            _warm_up(settings, watch, warm, rewriter, warm_up_lines, progress)
-        size = _produce(settings, topic, rewriter, lines, progress)
+            _warm_up(settings, watch, warm, passes, warm_up_lines, progress)
+        size = _produce(settings, topic, passes, lines, progress)
         progress("drain3 alone")
-        drain3 = drain3_rate(rewriter)
+        drain3 = drain3_rate(passes)
         with Tally(settings, topic) as tally:
             try:
                 rate, figures = _throughput(settings, watch, tally, name, lines, size, progress)
-                latency = _latency(settings, watch, tally, rewriter, rate / 2, lines, progress)
+                latency = _latency(settings, watch, tally, passes, rate / 2, lines, progress)
             finally:
                 cancel(settings, name)
     return {
@@ -293,11 +369,11 @@ def _topic(settings: AppSettings, topic: str) -> Iterator[str]:
             client.delete_topics([topic])
 
 
-def _warm_up(settings: AppSettings, watch: Watch, topic: str, rewriter: Rewriter, lines: int, progress: Say) -> None:
+def _warm_up(settings: AppSettings, watch: Watch, topic: str, passes: Passes, lines: int, progress: Say) -> None:
     """Let a job of its own run over some lines, and end it with its workers."""
     progress("warm up")
     name = topic.removeprefix(settings.kafka.log_prefix)
-    _produce(settings, topic, rewriter, lines, progress)
+    _produce(settings, topic, passes, lines, progress)
     with Tally(settings, topic) as tally:
         submit(settings, name, re.escape(topic), start="earliest", from_savepoint="")
         try:
@@ -307,17 +383,10 @@ def _warm_up(settings: AppSettings, watch: Watch, topic: str, rewriter: Rewriter
     watch.peak_rss = 0
 
 
-def _read(data: Path) -> bytes:
-    for path in (data / "hdfs.log.gz", data / "hdfs" / "hdfs.log.gz", data):
-        if path.is_file():
-            return gzip.decompress(path.read_bytes())
-    raise BenchError(f"there is no hdfs.log.gz in {data}")
-
-
-def _publish(settings: AppSettings, service: str, rewriter: Rewriter, progress: Say) -> str:
+def _publish(settings: AppSettings, service: str, passes: Passes, progress: Say) -> str:
     """Train on the file as it is, publish the bundle and move the pointer."""
     progress("train a bundle on one pass")
-    text = rewriter.rewrite(0)
+    text = passes.rewrite(0)
     arrivals = np.arange(len(text)) + time.time_ns() // 1_000_000
     batches = (
         Lines.from_list(
@@ -341,13 +410,13 @@ def _publish(settings: AppSettings, service: str, rewriter: Rewriter, progress: 
     return version
 
 
-def _produce(settings: AppSettings, topic: str, rewriter: Rewriter, lines: int, progress: Say) -> int:
+def _produce(settings: AppSettings, topic: str, passes: Passes, lines: int, progress: Say) -> int:
     """Bring the lines into Kafka; returns their bytes."""
     progress(f"send {lines:,} lines")
     size = 0
     with producer(settings) as out:
         sender = BulkSender(out)
-        for partition, part in rewriter.batches(lines):
+        for partition, part in passes.batches(lines):
             sender.send(topic, partition, part)
             size += sum(map(len, part))
         sender.flush()
@@ -400,14 +469,14 @@ def _throughput(
 
 
 def _latency(
-    settings: AppSettings, watch: Watch, tally: Tally, rewriter: Rewriter, rate: float, lines: int, progress: Say
+    settings: AppSettings, watch: Watch, tally: Tally, passes: Passes, rate: float, lines: int, progress: Say
 ) -> dict[str, Any]:
     """Send at a steady rate; the time from the producer's timestamp to the statistics record that counts the line."""
     progress(f"latency at {rate:,.0f} lines/s")
     more = int(rate * LATENCY_SECONDS)
     first = len(tally.statistics)
     times: list[list[int]] = [[] for _ in range(PARTITIONS)]  # ms, of each line sent by now
-    text, where = _fresh_lines(rewriter, more)
+    text, where = _fresh_lines(passes, more)
     starts = [end_offsets(settings, [tally.topic])[tally.topic, partition] for partition in range(PARTITIONS)]
     sent, began = 0, time.monotonic()
     with producer(settings) as out:
@@ -435,14 +504,14 @@ def _latency(
     return {"latency_p50_ms": p50, "latency_p99_ms": p99, "latency_lines_per_second": round(rate)}
 
 
-def _fresh_lines(rewriter: Rewriter, count: int) -> tuple[list[bytes], Ints]:
+def _fresh_lines(passes: Passes, count: int) -> tuple[list[bytes], Ints]:
     """Lines of passes that came nowhere else, with their partitions: [count].
 
     A block that came twice would look like a session that goes on after its end, and every second line be a finding.
     """
-    passes = -(-count // len(rewriter.partitions))
-    text = [line for number in range(passes) for line in rewriter.rewrite(LATENCY_PASSES + number)]
-    return text[:count], np.tile(rewriter.partitions, passes)[:count]
+    number_of_passes = -(-count // len(passes.partitions))
+    text = [line for number in range(number_of_passes) for line in passes.rewrite(LATENCY_PASSES + number)]
+    return text[:count], np.tile(passes.partitions, number_of_passes)[:count]
 
 
 def weighted_quantiles(values: "NDArray[Any]", weights: "NDArray[Any]", shares: tuple[float, ...]) -> list[int]:
@@ -456,11 +525,11 @@ def weighted_quantiles(values: "NDArray[Any]", weights: "NDArray[Any]", shares: 
     return [int(values[order][min(int(np.searchsorted(reached, share - 1e-9)), len(values) - 1)]) for share in shares]
 
 
-def drain3_rate(rewriter: Rewriter, lines: int = DRAIN3_LINES) -> float:
+def drain3_rate(passes: Passes, lines: int = DRAIN3_LINES) -> float:
     """Lines per second of drain3 alone, one thread, with our masks, on messages without their header.
 
     The header is taken off before the clock starts, which is work the job has to do too.
-    The messages are those of ``rewriter``'s first passes.
+    The messages are those of the first passes.
     """
     config = TemplateMinerConfig()
     config.profiling_enabled = False
@@ -469,7 +538,7 @@ def drain3_rate(rewriter: Rewriter, lines: int = DRAIN3_LINES) -> float:
     messages: list[str] = []
     number = 1
     while len(messages) < lines:
-        messages += [line.split(b": ", 1)[-1].decode("utf-8", "replace") for line in rewriter.rewrite(number)]
+        messages += [passes.message(line) for line in passes.rewrite(number)]
         number += 1
     del messages[lines:]
     began = time.perf_counter()
