@@ -1,7 +1,7 @@
 # One command a verb; `make help` prints them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-core test lint format demo up down status lock
+.PHONY: help python setup setup-core test chaos soak lint format demo up down status lock
 
 # Names lie (a pyenv shim may exist for a version that does not): a Python is what answers.
 RIGHT := import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -24,6 +24,17 @@ setup-core: python ## the core and the command line only
 
 test: setup lint ## set-up, lint and every test, the real stack included
 	$(BIN)/python -m pytest
+
+KILLS ?= 50
+LINES ?= 1000000
+SEED ?= 1
+chaos: setup ## kill -9 of every part at random moments; KILLS=50 LINES=1000000 SEED=1
+	@$(BIN)/python -m tests.chaos.kills --kills $(KILLS) --lines $(LINES) --seed $(SEED)
+
+MINUTES ?= 60
+RATE ?= 25000
+soak: setup ## a steady stream: memory and latency must not grow; MINUTES=60 RATE=25000
+	@$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) --rate $(RATE)
 
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
