@@ -14,8 +14,8 @@ a dump and load between them (as long as no more than ``miner.MAX_REMEMBERED`` m
 
 import json
 import struct
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from parsing.events import Events, Lines, template_hex
 from parsing.masks import Masks
 from parsing.miner import OVERFLOW_TEMPLATE, Change, Mined, Miner, text_key
 from parsing.sessions import SessionFinder
-from parsing.times import parse_any, parse_times, sane
+from parsing.times import parse_any, parse_times, possible
 
 MAX_MESSAGE = 4_096
 """Characters of a message that are masked and mined; what follows makes no template of its own."""
@@ -61,6 +61,8 @@ class Parsed:
     """Lines cut to the length limit."""
     overflow: int = 0
     """Lines without a template of their own, because the service has as many as it may have."""
+    odd: dict[str, int] = field(default_factory=dict)
+    """Lines that were parsed although something about them is off, by ``contracts.records.OddReason``."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,6 +74,7 @@ class _Read:
     time: NDArray[np.int64]
     level: pl.Series
     session: pl.Series
+    odd: dict[str, int]
 
 
 class Parser:
@@ -132,6 +135,7 @@ class Parser:
             list(newest.values()),
             first.cut + rest.cut,
             first.overflow + rest.overflow,
+            added(first.odd, rest.odd),
         )
 
     def adopt(self, templates: Iterable[Template]) -> None:
@@ -232,16 +236,16 @@ class Parser:
             read = self._read(text, arrivals)
             templates, changes, rows = self._mine(read)
             events = self._events(lines, text, arrivals, read, templates)
-            announced = self._announce(changes, rows, text.line)
+            announced, odd = self._announce(changes, rows, text.line), read.odd
         else:
-            events, announced = Events.empty(lines.service, lines.topic), []
+            events, announced, odd = Events.empty(lines.service, lines.topic), [], {}
         if learning:
             self.dirty = True
             self._seen += len(lines)
             if self._seen >= formats.LEARN_LINES:
                 self._fix()
         overflow = int(np.count_nonzero(events.template_ids() == OVERFLOW_TEMPLATE))
-        return Parsed(events, dead, announced, text.cut, overflow)
+        return Parsed(events, dead, announced, text.cut, overflow, odd)
 
     def _fix(self) -> None:
         """Settle what was open: the first lines have been seen."""
@@ -253,8 +257,10 @@ class Parser:
         """Take JSON and header off the lines: time, level and session out, the message left."""
         record = unwrap.unwrap(text.stripped, text.braces)
         first_lines = record.text
+        odd: dict[str, int] = {"broken_json": unwrap.broken(text.stripped, text.braces, record)}
         may_have_more = text.newlines or record.text is not text.stripped
-        if may_have_more and first_lines.str.contains("\n", literal=True).any():
+        if may_have_more and (more := int(first_lines.str.contains("\n", literal=True).sum())):
+            odd["many_lines"] = more
             # What follows the first line is a stack: it makes no other template.
             first_lines = first_lines.str.strip_chars_start("\r\n").str.splitn("\n", 2).struct[0]
         headers = self._headers(first_lines)
@@ -268,12 +274,16 @@ class Parser:
             level = record.level if level is None else level.fill_null(record.level)
         if record.session is not None:
             own = record.session if own is None else own.set(own == "", None).fill_null(record.session)
+        believed = possible(time, arrivals, known)
+        if not believed.all():
+            odd |= _odd_times(believed, record.time, headers.time)
         return _Read(
             headers.header,
             first_lines,
-            sane(time, arrivals, known),
+            np.where(believed, time, arrivals),
             _constant("", len(arrivals)) if level is None else formats.canonical_levels(level),
             self._sessions.sessions(text.line, first_lines, own),
+            {reason: number for reason, number in odd.items() if number},
         )
 
     def _headers(self, text: pl.Series) -> formats.Headers:
@@ -372,6 +382,21 @@ class Parser:
         )
         texts = {template: self._miner.text(template) for template in np.unique(templates).tolist()}
         return Events(lines.service, lines.topic, frame, texts)
+
+
+def added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
+    """Add counts by reason."""
+    return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in {**one, **other}}
+
+
+def _odd_times(believed: NDArray[np.bool_], *claims: pl.Series | None) -> dict[str, int]:
+    """Count the lines whose time is their arrival: because they claim none, or because what they claim cannot be."""
+    claimed = np.zeros(len(believed), dtype=np.bool_)
+    for claim in claims:
+        if claim is not None:
+            claimed |= claim.is_not_null().to_numpy()
+    impossible = int(np.count_nonzero(claimed & ~believed))
+    return {"no_time": int(np.count_nonzero(~believed)) - impossible, "impossible_time": impossible}
 
 
 def _constant(value: str | None, n: int) -> pl.Series:

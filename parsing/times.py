@@ -54,10 +54,10 @@ def layout(pattern: str) -> Layout:
 ISO = layout("yyyy-MM-dd HH:mm:ss.f")
 
 
-def sane(times: Ints, arrivals: Ints, known: Bools) -> Ints:
-    """Put the arrival where a time is unknown or impossible: before 1970, or more than a day after the arrival."""
-    possible = known & (times >= 0) & (times <= arrivals + DAY_MS)
-    return np.where(possible, times, arrivals)
+def possible(times: Ints, arrivals: Ints, known: Bools) -> Bools:
+    """Say which times are to be believed: known, not before 1970, not more than a day after the arrival."""
+    believed: Bools = known & (times >= 0) & (times <= arrivals + DAY_MS)
+    return believed
 
 
 def parse_times(values: pl.Series, form: Layout, arrivals: Ints) -> tuple[Ints, Bools]:

@@ -42,6 +42,24 @@ class Unwrapped:
     session: pl.Series | None = None
 
 
+def broken(text: pl.Series, braces: NDArray[np.bool_], record: Unwrapped) -> int:
+    """Count the lines that begin with a brace and are no JSON; ``record`` is what ``unwrap`` found in them.
+
+    JSON nested deeper than 127 levels counts too: no reader here opens it.
+    """
+    barren = braces
+    for column in (record.time, record.level, record.session):
+        if column is not None and barren.any():
+            barren = barren & column.is_null().to_numpy()
+    if record.text is not text and barren.any():
+        barren = barren & (record.text == text).to_numpy()
+    rows = np.flatnonzero(barren)
+    if not len(rows):
+        return 0
+    # Only what gave up nothing is looked at again: it is no JSON, or an object without any key of ours.
+    return int(text[pl.Series(rows)].str.json_path_match("$").null_count())
+
+
 def unwrap(text: pl.Series, braces: NDArray[np.bool_]) -> Unwrapped:
     """Open the JSON records of a column of lines, up to three deep; the inner record's fields win.
 

@@ -20,7 +20,7 @@ from parsing.masks import MARK, Masks, MaskSettingsError
 from parsing.miner import OVERFLOW_TEMPLATE, OVERFLOW_TEXT, Miner, template_id
 from parsing.parser import Parsed, Parser, ParserStateError
 from parsing.sessions import SessionSettingsError
-from parsing.times import ISO, layout, parse_any, parse_times, sane
+from parsing.times import ISO, layout, parse_any, parse_times, possible
 from parsing.tree import IndexedDrain
 from parsing.unwrap import unwrap
 
@@ -298,7 +298,8 @@ def test_impossible_times_are_the_arrival():
         "2026-02-30 00:00:00 INFO x",
     )
     assert parsed.events.column("time").tolist() == [ARRIVAL] * 4
-    assert sane(np.array([-1, 5]), np.array([9, 9]), np.array([True, False])).tolist() == [9, 9]
+    known = np.array([True, False, True, True])
+    assert possible(np.array([-1, 5, 5, 86_400_010]), np.full(4, 9), known).tolist() == [False, False, True, False]
 
 
 @pytest.mark.parametrize(
