@@ -6,6 +6,11 @@
 A file is there whole or not at all, and files of one partition never overlap: a file proves that its offsets are
 archived. No later line of a file is of a later slot than the first, so none is of a later hour; lines that Kafka
 got late may be of an earlier one.
+
+Every writer begins behind the highest archived offset, so files that would overlap begin at the same one. A file is
+written as the *claim* of its first offset, a name that only one can take, and gets its own name when nothing else
+holds its offsets. A claim whose writer died or sleeps is finished by whoever comes next, and never deleted before its
+offsets are archived.
 """
 
 import contextlib
@@ -20,7 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from storage.files import Files
+from storage.files import TEMPORARY, Files, StorageError
 
 HOUR_MS = 3_600_000
 LATE_MS = HOUR_MS
@@ -47,6 +52,17 @@ SCHEMA = pa.schema(
 """Columns of a file: a Kafka record each row, in offset order, every byte as it came. ``timestamp`` is Kafka's, in
 milliseconds since 1970 UTC (-1: none); a record without a value is null, which is not the same as empty."""
 
+LEFTOVER_MS = HOUR_MS
+"""Files under a temporary name that are older than this were left by a writer that was killed. One that still lives
+(a machine that was suspended) fails when it renames its file, and writes it again."""
+LEFTOVER_FOLDERS_MS = 48 * HOUR_MS
+"""Leftovers are looked for in folders that changed within this time before the one changed last."""
+CLAIM_TRIES = 5
+"""Claims of others that are finished before a write is given up for now; more than one is rare."""
+
+_claim = re.compile(
+    rf"^{re.escape(TEMPORARY)}claim-(?P<topic>[A-Za-z0-9._-]+)\.(?P<partition>\d+)\.(?P<first>\d{{20}})$"
+)
 _name = re.compile(r"^(?P<topic>[A-Za-z0-9._-]+)\.(?P<partition>\d+)\.(?P<first>\d{20})-(?P<last>\d{20})\.parquet$")
 
 
@@ -161,31 +177,98 @@ def write_lines(files: Files, root: str, service: str, batches: Sequence[pa.Reco
         StorageError: the store does not answer; trying again is safe.
     """
     table = pa.Table.from_batches(batches, SCHEMA)
-    topic, partition = table["topic"][0].as_py(), table["partition"][0].as_py()
     first, last = table["offset"][0].as_py(), table["offset"][-1].as_py()
-    folder = hour_folder(root, service, table["timestamp"][0].as_py())
-    path = f"{folder}/{file_name(topic, partition, first, last)}"
-
-    def others() -> list[ArchiveFile]:
-        # Writers that overlap began after the same archived offset, so their first files lie in the same folder.
-        here = _files_in(files, folder)
-        return [one for one in here if one.partition == partition and one.topic == topic and one.overlaps(first, last)]
-
-    found = others()
-    if not found:
-        with contextlib.suppress(FileExistsError):  # somebody who writes these very offsets was quicker
-            files.write(path, encode(table))
-            found = others()
-            if any(one.path != path for one in found):
-                # Whoever comes later sees the earlier one's file, and takes its own back; at worst both do.
-                files.delete(path)
-        found = found or others()
-    if any(one.path != path for one in found) or not found:
-        there = ", ".join(one.path for one in found if one.path != path)
-        raise ArchiveOverlapError(
-            f"offsets {first} to {last} of {topic}.{partition} overlap with {there or 'a file since gone'}"
-        )
+    mine = _Place.of(table, hour_folder(root, service, table["timestamp"][0].as_py()))
+    claim = f"{mine.folder}/{claim_name(mine.topic, mine.partition, first)}"
+    data = b""
+    for _ in range(CLAIM_TRIES):
+        if found := mine.holders(files, first, last):
+            break
+        data = data or encode(table)
+        try:
+            files.write(claim, data)
+        except FileExistsError:
+            # Somebody is about to archive from this offset on, sleeps, or died; with other bounds perhaps.
+            theirs = _read_claim(files, claim)
+        else:
+            theirs = last
+        if theirs is not None and not mine.holders(files, first, theirs):
+            # Taken from us: somebody else finished this claim.
+            with contextlib.suppress(FileNotFoundError, FileExistsError):
+                files.move(claim, f"{mine.folder}/{file_name(mine.topic, mine.partition, first, theirs)}")
+    else:
+        raise StorageError(f"others archive {mine.topic}.{mine.partition} from offset {first} on at this moment")
+    if [(one.first, one.last) for one in found] != [(first, last)]:
+        there = ", ".join(one.path for one in found)
+        raise ArchiveOverlapError(f"offsets {first} to {last} of {mine.topic}.{mine.partition} overlap with {there}")
     return found[0]
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files that begin with one line lie."""
+
+    topic: str
+    partition: int
+    folder: str
+
+    @classmethod
+    def of(cls, table: pa.Table, folder: str) -> "_Place":
+        return cls(table["topic"][0].as_py(), table["partition"][0].as_py(), folder)
+
+    def holders(self, files: Files, first: int, last: int) -> list[ArchiveFile]:
+        """Files that hold some of these offsets.
+
+        Writers that overlap began after the same archived offset, so their first files lie in the same folder.
+        """
+        here = _files_in(files, self.folder)
+        mine = [one for one in here if (one.topic, one.partition) == (self.topic, self.partition)]
+        return [one for one in mine if one.overlaps(first, last)]
+
+
+def claim_name(topic: str, partition: int, first: int) -> str:
+    """The name under which a file that begins with this offset is written."""
+    return f"{TEMPORARY}claim-{topic}.{partition}.{first:020d}"
+
+
+def _read_claim(files: Files, claim: str) -> int | None:
+    """The last offset of a claimed file; None where it is finished meanwhile."""
+    try:
+        data = files.read(claim)
+    except FileNotFoundError:
+        return None
+    last: int = decode(data, claim)["offset"][-1].as_py()
+    return last
+
+
+def sweep(files: Files, root: str, service: str, now_ms: int) -> int:
+    """Delete what killed writers of a service left behind more than ``LEFTOVER_MS`` ago; returns how many files.
+
+    A claim stays for as long as its offsets are not archived: whoever archives them finishes it.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
+    folders = _hour_folders(files, root, service)
+    since = max((modified_ms for _, _, modified_ms in folders), default=0) - LEFTOVER_FOLDERS_MS
+    swept = 0
+    for folder, _, modified_ms in folders:
+        if modified_ms < since:
+            continue
+        for entry in files.leftovers(folder):
+            if entry.is_dir or entry.modified_ms > now_ms - LEFTOVER_MS or _awaited(files, folder, entry.name):
+                continue
+            swept += files.delete(f"{folder}/{entry.name}")
+    return swept
+
+
+def _awaited(files: Files, folder: str, name: str) -> bool:
+    """Whether this is a claim whose offsets are not archived yet."""
+    claim = _claim.match(name)
+    if claim is None:
+        return False
+    first = int(claim["first"])
+    return not _Place(claim["topic"], int(claim["partition"]), folder).holders(files, first, first)
 
 
 def list_files(

@@ -39,6 +39,10 @@ class FileInfo:
     is_dir: bool
 
 
+Infos = list[FileInfo]
+"""Entries of a folder; a class with a method ``list`` cannot name the type."""
+
+
 class Files(Protocol):
     """What LogCanary asks of a store. Paths are absolute (``/a/b``); whole files are read and written at once."""
 
@@ -64,6 +68,22 @@ class Files(Protocol):
 
         Raises:
             NotADirectoryError: it is a file.
+            StorageError: the store does not answer.
+        """
+
+    def move(self, path: str, to: str) -> None:
+        """Give a file another name in the same folder, whoever else tries the same at this moment.
+
+        Raises:
+            FileNotFoundError: there is none.
+            FileExistsError: something has that name already; both stay as they were.
+            StorageError: the store does not answer; the file has one of the two names.
+        """
+
+    def leftovers(self, folder: str) -> Infos:
+        """The entries that ``list`` leaves out: files still being written, or left by writers that were killed.
+
+        Raises:
             StorageError: the store does not answer.
         """
 
@@ -147,16 +167,28 @@ class LocalFiles:
 
     def list(self, folder: str) -> list[FileInfo]:
         """See ``Files.list``."""
+        return [info for info in self._all(folder) if not info.name.startswith(TEMPORARY)]
+
+    def move(self, path: str, to: str) -> None:
+        """See ``Files.move``."""
+        # Unlike rename, a link refuses where there is one. Killed in between, the file has both names.
+        os.link(self._place(path), self._place(to))
+        self._place(path).unlink(missing_ok=True)
+
+    def leftovers(self, folder: str) -> Infos:
+        """See ``Files.leftovers``."""
+        return [info for info in self._all(folder) if info.name.startswith(TEMPORARY)]
+
+    def _all(self, folder: str) -> Infos:
         try:
-            entries = list(os.scandir(self._place(folder)))
+            entries = [*os.scandir(self._place(folder))]
         except FileNotFoundError:
             return []
         infos = []
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):  # deleted since it was listed
-                if not entry.name.startswith(TEMPORARY):
-                    stat = entry.stat()
-                    infos.append(FileInfo(entry.name, stat.st_size, stat.st_mtime_ns // 1_000_000, entry.is_dir()))
+                stat = entry.stat()
+                infos.append(FileInfo(entry.name, stat.st_size, stat.st_mtime_ns // 1_000_000, entry.is_dir()))
         return sorted(infos, key=lambda info: info.name)
 
     def exists(self, path: str) -> bool:

@@ -12,7 +12,7 @@ import urllib3
 from hdfs import HdfsError, InsecureClient
 from requests.adapters import HTTPAdapter
 
-from storage.files import TEMPORARY, FileInfo, StorageError, checked, temporary_name
+from storage.files import TEMPORARY, FileInfo, Infos, StorageError, checked, temporary_name
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
@@ -54,18 +54,34 @@ class HdfsFiles:
         try:
             with self._errors(path):
                 self._client.write(temporary, data=data)
-                # With this option a rename is refused where there is anything, a folder too; without it, and through
-                # HttpFS that does not know it, the refusal is a "false".
-                answer = self._client._rename(temporary, destination=path, renameoptions="NONE")
-            if answer.content and not answer.json().get("boolean", True):
-                raise FileExistsError(errno.EEXIST, "file exists in HDFS", path)
+                self._rename(temporary, path)
         except BaseException:
             with contextlib.suppress(OSError, HdfsError, requests.RequestException):
                 self._client.delete(temporary)
             raise
 
+    def move(self, path: str, to: str) -> None:
+        """See ``Files.move``."""
+        path, to = checked(path), checked(to)
+        with self._errors(path):
+            self._rename(path, to)
+
+    def _rename(self, path: str, to: str) -> None:
+        # With this option a rename is refused where there is anything, a folder too; without it, and through
+        # HttpFS that does not know it, the refusal is a "false".
+        answer = self._client._rename(path, destination=to, renameoptions="NONE")
+        if answer.content and not answer.json().get("boolean", True):
+            raise FileExistsError(errno.EEXIST, "file exists in HDFS", to)
+
     def list(self, folder: str) -> list[FileInfo]:
         """See ``Files.list``."""
+        return [info for info in self._all(folder) if not info.name.startswith(TEMPORARY)]
+
+    def leftovers(self, folder: str) -> Infos:
+        """See ``Files.leftovers``."""
+        return [info for info in self._all(folder) if info.name.startswith(TEMPORARY)]
+
+    def _all(self, folder: str) -> Infos:
         folder = checked(folder)
         try:
             with self._errors(folder):
@@ -77,7 +93,6 @@ class HdfsFiles:
         infos = [
             FileInfo(entry["pathSuffix"], entry["length"], entry["modificationTime"], entry["type"] == "DIRECTORY")
             for entry in entries
-            if not entry["pathSuffix"].startswith(TEMPORARY)
         ]
         return sorted(infos, key=lambda info: info.name)
 

@@ -30,6 +30,7 @@ from storage.archive import (
     archived_until,
     batch_of,
     service_folder,
+    sweep,
     write_lines,
 )
 from storage.broker import (
@@ -62,6 +63,8 @@ RETRY_SECONDS = 1.0
 RETRY_MOST_SECONDS = 60.0
 """Waits between attempts while HDFS is away: doubled each time, up to the second."""
 COMMIT_MILLISECONDS = 10_000
+SWEEP_SECONDS = 3600.0
+"""How often leftovers of killed writers are looked for, beside whenever a partition is taken."""
 BLOCKED_SECONDS = 60.0
 """How often a partition that cannot be archived is tried again, and the reason logged."""
 
@@ -228,6 +231,7 @@ class Archiver:
         clock: seconds that only go forward.
         wall: the time of day in seconds since 1970 UTC.
         alive: called whenever a step was made that may take long.
+        buffer_bytes: lines held in memory over all partitions; one more answer of Kafka may come on top.
 
     Raises:
         BrokerUnreachableError: Kafka does not answer at the start; later it is waited for.
@@ -240,14 +244,17 @@ class Archiver:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
         alive: Callable[[], None] = lambda: None,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         self._settings = settings
         self._alive = alive
+        self._buffer_bytes = buffer_bytes
         self._files = files or open_files(settings.hdfs)
         self._clock, self._wall = clock, wall
         self._owned: dict[TopicPartition, _Partition] = {}
         self._away_until = 0.0
         self._retry_seconds = 0.0
+        self._swept: dict[str, float] = {}
         self._client = consumer(
             settings,
             group_id=settings.archive.group,
@@ -276,6 +283,7 @@ class Archiver:
         self._alive()
         self._rebalance()
         self._place()
+        self._sweep()
         for key, records in self._poll().items():
             self._take(key, records)
         self._rebalance()
@@ -302,6 +310,7 @@ class Archiver:
                 service = service_of(self._settings.kafka, key.topic)
                 if given and service is not None:
                     self._owned[key] = _Partition(service, Buffer(self._settings.archive))
+                    self._swept.pop(service, None)
             log.info(
                 "%s %s", "archiving" if given else "no longer archiving", [f"{k.topic}.{k.partition}" for k in keys]
             )
@@ -365,6 +374,26 @@ class Archiver:
         if archived is not None:
             self._commit({key: position})
 
+    def _sweep(self) -> None:
+        """Look for leftovers of killed writers in one service: where a partition was just taken, and every hour."""
+        now = self._clock()
+        if self._away_until > now:
+            return
+        for service in sorted({partition.service for partition in self._owned.values()}):
+            if self._swept.get(service, -SWEEP_SECONDS) + SWEEP_SECONDS > now:
+                continue
+            self._alive()
+            try:
+                number = sweep(self._files, self._settings.hdfs.root, service, int(self._wall() * 1000))
+            except OSError as error:
+                self._store_away(error)
+                return
+            self._store_back()
+            self._swept[service] = now
+            if number:
+                log.info("deleted %d temporary files of service %s that a killed archiver had left", number, service)
+            return
+
     def _take(self, key: TopicPartition, records: list[KafkaRecord]) -> None:
         partition = self._owned.get(key)
         # Records fetched before a seek or for an owner before us are not what we asked for.
@@ -380,7 +409,7 @@ class Archiver:
         for partition in self._owned.values():
             if partition.buffer.due(now, now_ms):
                 partition.full.append(partition.buffer.close())
-        if self._away_until <= now and self._bytes() > BUFFER_BYTES:
+        if self._away_until <= now and self._bytes() > self._buffer_bytes:
             largest = max(self._owned.values(), key=lambda one: one.buffer.bytes)
             if largest.buffer.bytes:
                 largest.full.append(largest.buffer.close())
@@ -429,7 +458,7 @@ class Archiver:
 
     def _throttle(self) -> None:
         """Read on only where there is room: files that wait for HDFS stop their partition, full memory stops all."""
-        crowded = self._bytes() > BUFFER_BYTES
+        crowded = self._bytes() > self._buffer_bytes
         paused = self._client.paused()
         for key, partition in self._owned.items():
             if partition.position is None:

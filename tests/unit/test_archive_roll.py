@@ -1,6 +1,7 @@
 """Which lines go into which file: no gap, no overlap, whatever the batches; the clock is moved by hand."""
 
 import itertools
+import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
@@ -138,3 +139,34 @@ def test_a_trickle_of_old_or_future_lines_waits_no_longer_than_a_slot() -> None:
             assert not buffer.due(float(second), NOON)
             buffer.add(batch_of("logs.web", 0, [Line(second, timestamp)]), now=float(second))
         assert buffer.due(605.0, NOON)
+
+
+def test_a_day_of_27_quiet_topics_is_at_most_144_files_each() -> None:
+    """The stated bound: a file per slot in which there were lines, 86,400 / roll_seconds a day and partition.
+
+    The clock moves by five seconds; lines come a minute apart on average, in bursts and rests, stamped as they arrive.
+    """
+    chance = random.Random(7)
+    day, tick = 24 * 3600, 5
+    most = day // WIDE.roll_seconds
+    files, slots = 0, 0
+    for _ in range(27):
+        buffer, offset, closed, used = Buffer(WIDE), 0, [], set()
+        pause = chance.choice([20, 60, 300, 3000])
+        following = chance.uniform(0, pause)
+        for second in range(0, day + WIDE.roll_seconds, tick):
+            now_ms = NOON + second * 1000
+            lines = []
+            while following <= min(second, day - 1):
+                lines.append(Line(offset, NOON + int(following * 1000)))
+                used.add(slot_end(NOON + int(following * 1000), WIDE.roll_seconds))
+                offset, following = offset + 1, following + chance.expovariate(1 / pause)
+            if lines:
+                closed += buffer.add(batch_of("logs.web", 0, lines), float(second))
+            if buffer.due(float(second), now_ms):
+                closed.append(buffer.close())
+        assert [number for segment in closed for number in offsets(segment)] == list(range(offset))
+        assert len(closed) == len(used) <= most
+        files, slots = files + len(closed), slots + len(used)
+    assert files == slots <= 27 * most == 3888
+    assert files > 1000  # the bound is not kept by having no lines

@@ -97,6 +97,29 @@ def test_listing(files: Files, folder: str) -> None:
     assert next(info.size for info in listed if info.name == "b") == 5
 
 
+def test_moving_refuses_what_is_there_and_what_is_not(files: Files, folder: str) -> None:
+    files.write(f"{folder}/{TEMPORARY}claim", b"new")
+    files.write(f"{folder}/taken", b"old")
+    with pytest.raises(FileExistsError):
+        files.move(f"{folder}/{TEMPORARY}claim", f"{folder}/taken")
+    assert files.read(f"{folder}/taken") == b"old"
+    files.move(f"{folder}/{TEMPORARY}claim", f"{folder}/free")
+    assert files.read(f"{folder}/free") == b"new"
+    assert files.leftovers(folder) == []
+    with pytest.raises(FileNotFoundError):
+        files.move(f"{folder}/{TEMPORARY}claim", f"{folder}/another")
+
+
+def test_leftovers_are_what_a_listing_leaves_out(files: Files, folder: str) -> None:
+    assert files.leftovers(folder) == []
+    files.write(f"{folder}/a", b"")
+    files.write(f"{folder}/{TEMPORARY}half", b"123")
+    (half,) = files.leftovers(folder)
+    assert (half.name, half.size, half.is_dir) == (f"{TEMPORARY}half", 3, False)
+    assert half.modified_ms > 1_600_000_000_000
+    assert files.delete(f"{folder}/{half.name}")
+
+
 def test_listing_what_is_not_a_folder(files: Files, folder: str) -> None:
     assert files.list(f"{folder}/nothing") == []
     files.write(f"{folder}/a", b"x")
