@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.settings import ArchiveOptions
@@ -49,6 +49,7 @@ streams = st.lists(
         roll_bytes=st.integers(1, 300),
     ),
 )
+@settings(deadline=None)
 def test_files_follow_from_the_lines_not_from_the_batches(
     stream: list[tuple[int, int, bytes | None]], cuts: list[int], options: ArchiveOptions
 ) -> None:
