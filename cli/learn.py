@@ -2,7 +2,6 @@
 
 # ruff: noqa: PLC0415  (imports inside: the help must be there at once)
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -148,25 +147,18 @@ def promote(
     Example:
       logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
     """
-    from contracts.records import BundlePointer
-    from storage.control import ControlWriter
+    from storage.control import SWAP_SECONDS, ControlWriter, moved_pointer
 
     state = shell(context)
     registry, pointers = _registry(state)
     chosen = full_version(registry.versions(service), service, version)
     registry.load(service, chosen)  # a bundle that fails its checks must not become live
-    previous = pointers[service].version if service in pointers else ""
-    pointer = BundlePointer(
-        service=service,
-        version=chosen,
-        author=author or user(),
-        reason=reason,
-        moved_ms=int(time.time() * 1000),
-        previous=previous,
-    )
+    live = pointers.get(service)
+    pointer = moved_pointer(live, service, chosen, author or user(), reason)
     with ControlWriter(state.settings) as control:
         control.put(pointer)
-    state.say(f"Live for {service}: {chosen}" + (f" (before: {previous})." if previous else "."))
+    before = f" (before: {live.version})" if live else ""
+    state.say(f"Live for {service}: {chosen}{before}, for lines that arrive from {SWAP_SECONDS:.0f} s from now on.")
 
 
 def full_version(versions: list[str], service: str, name: str) -> str:

@@ -51,6 +51,10 @@ class Detection(Record):
     offset: int = Field(ge=0)
     arrival_ms: int
     """Kafka's timestamp of the line, milliseconds since 1970 UTC."""
+    late: bool = False
+    """The line was scored more than ``flink.late_seconds`` after its arrival: news to the archive, not to a pager."""
+    cut: bool = False
+    """Texts in here were cut, so that the record stays below 256 KiB; the archive has the line whole."""
     event_ms: int
     """The time inside the line, or its arrival where it has none."""
     detected_ms: int
@@ -72,6 +76,13 @@ class Detection(Record):
     """Version of the one bundle that scored the line."""
     headline: str
     """The finding as a sentence."""
+
+
+OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines"]
+"""What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
+``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the
+arrival counts); ``broken_json``: it begins with a brace and is no JSON (taken as text); ``many_lines``: it holds more
+than one line, as a stack trace does (the first makes the template)."""
 
 
 class Statistic(Record):
@@ -100,6 +111,8 @@ class Statistic(Record):
     """Lines sent to the dead-letter topic, by reason."""
     cut: int = 0
     """Lines cut to the length limit for parsing; whole in the archive."""
+    odd: dict[str, int] = Field(default_factory=dict)
+    """Lines scored although something about them is off, by ``OddReason``."""
     templates: int = 0
     """Templates this shard knows."""
     new_templates: int = 0
@@ -148,8 +161,15 @@ class Template(Record):
     """Set when two shards gave one template two ids: the one to use."""
 
 
+class Move(Record):
+    """An earlier move of a bundle pointer."""
+
+    version: str
+    from_ms: int
+
+
 class BundlePointer(Record):
-    """Which bundle is live (control key ``bundle/<service>``)."""
+    """Which bundle is live (control key ``bundle/<service>``), with the moves before, which old lines still need."""
 
     type: Literal["bundle"] = "bundle"
     service: ServiceName
@@ -157,7 +177,10 @@ class BundlePointer(Record):
     author: str
     reason: str
     moved_ms: int
-    previous: str = ""
+    from_ms: int = 0
+    """Lines that arrived at Kafka from this time on are scored with it; in each partition that is an offset."""
+    before: tuple[Move, ...] = ()
+    """Newest first."""
 
 
 VerdictValue = Literal["confirmed", "false-positive", "expected", "unsure"]

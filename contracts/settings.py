@@ -48,6 +48,8 @@ class FlinkOptions(Options):
     """Session buckets a service's lines are scored in."""
     max_line_bytes: int = Field(default=65_536, ge=256)
     """Longer lines are cut for parsing and counted; the archive keeps them whole."""
+    late_seconds: float = Field(default=900.0, gt=0)
+    """A line that is scored later than this after its arrival pages nobody: its detections are marked late."""
     batch_lines: int = Field(default=20_000, ge=100)
     """A larger micro-batch is parsed in pieces of this many lines."""
 

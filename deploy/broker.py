@@ -104,7 +104,11 @@ def _format(java: str, jars: str, plan: Plan) -> None:
     cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     tool = (java, "-XX:TieredStopAtLevel=1", "-cp", jars, "kafka.tools.StorageTool", "format", "--standalone")
     done = subprocess.run(
-        [*tool, "-t", cluster, "-c", str(folder / "server.properties")], capture_output=True, text=True, check=False
+        # One word: an id may begin with a hyphen.
+        [*tool, f"--cluster-id={cluster}", "-c", str(folder / "server.properties")],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise DeployError(f"Kafka's data folder {folder / 'data'} could not be set up: {done.stderr.strip()[-500:]}")

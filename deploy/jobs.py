@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -87,9 +88,15 @@ def submit(settings: AppSettings, spec: JobSpec, fresh: bool = False) -> str:
 
 
 def resubmit(settings: AppSettings, spec: JobSpec) -> str:
-    """Submit a job whose JobManager has died from its newest checkpoint, and return its new id."""
+    """Submit a job whose JobManager has died from its newest checkpoint, and return its new id.
+
+    The settings are those it was submitted with, but for where Kafka, HDFS and Flink are.
+    """
     with _lock(settings):
-        job_id = _submit(settings, spec)
+        # Whoever had the lock until now may have submitted or stopped it.
+        if not read_spec(settings, spec.name).wanted or current_state(settings, spec.name) not in GONE:
+            return (read_state(settings, spec.name).job_ids or ("",))[-1]
+        job_id = _submit(settings_of(settings, spec.name), spec)
         state = read_state(settings, spec.name)
         write_state(settings, spec.name, state.model_copy(update={"resubmissions": state.resubmissions + 1}))
         return job_id
@@ -174,6 +181,22 @@ def current_state(settings: AppSettings, name: str) -> str:
     return next((str(job["state"]) for job in jobs if job["jid"] == state.job_ids[-1]), "UNKNOWN")
 
 
+def settings_of(settings: AppSettings, name: str) -> AppSettings:
+    """Return the settings a job was last submitted with, at the addresses of ``settings``; those where it never was."""
+    path = _path(settings, name, "settings")
+    if not path.is_file():
+        return settings
+    known = AppSettings.model_validate_json(path.read_bytes())
+    return known.model_copy(
+        update={
+            "home": settings.home,
+            "kafka": known.kafka.model_copy(update={"bootstrap": settings.kafka.bootstrap}),
+            "hdfs": known.hdfs.model_copy(update={"url": settings.hdfs.url}),
+            "flink": known.flink.model_copy(update={"rest": settings.flink.rest}),
+        }
+    )
+
+
 def newest_checkpoint(settings: AppSettings, job_ids: tuple[str, ...]) -> str | None:
     """Return the newest complete checkpoint of the newest job that has one, as an address.
 
@@ -191,8 +214,8 @@ def newest_checkpoint(settings: AppSettings, job_ids: tuple[str, ...]) -> str | 
     return None
 
 
-def command(settings: AppSettings, spec: JobSpec, restore: str | None, start: str) -> list[str]:
-    """Return the command line of Flink's client that submits the job and returns."""
+def command(settings: AppSettings, spec: JobSpec, job_id: str, restore: str | None, start: str) -> list[str]:
+    """Return the command line of Flink's client that submits the job under an id of ours and returns."""
     client_configuration(settings)
     jvm = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData"]
     jvm += [f"-Djava.io.tmpdir={settings.home.absolute() / 'tmp' / 'client'}"]
@@ -206,6 +229,7 @@ def command(settings: AppSettings, spec: JobSpec, restore: str | None, start: st
     rest = urlsplit(settings.flink.rest)
     words += ["--jobmanager", f"{rest.hostname}:{rest.port or 8081}"]
     words += ["--parallelism", str(spec.parallelism or settings.flink.parallelism)]
+    words += [f"-D$internal.pipeline.job-id={job_id}"]
     words += ["--fromSavepoint", restore] if restore else []
     words += ["-pyclientexec", sys.executable, "-pyexec", sys.executable, "-py", str(PROJECT / spec.program)]
     words += ["--name", spec.name, "--topics", spec.topics, "--start", start]
@@ -221,20 +245,34 @@ def _submit(settings: AppSettings, spec: JobSpec) -> str:
     state = state.model_copy(
         update={"first_submitted_ms": first, "restored_from": restore or "", "state": "SUBMITTING"}
     )
-    write_state(settings, spec.name, state)
+    # Written down before Flink knows it: who is killed in between would otherwise leave a job that nobody finds, and
+    # the next to submit it would make two of it.
+    job_id = secrets.token_hex(16)
+    asked = state.model_copy(update={"job_ids": (*state.job_ids, job_id)[-20:]})
+    write_state(settings, spec.name, asked)
     replace_text(_path(settings, spec.name, "settings"), settings.model_dump_json())
     try:
-        job_id = _run_client(settings, command(settings, spec, restore, start))
+        _run_client(settings, command(settings, spec, job_id, restore, start))
     except DeployError as error:
-        write_state(settings, spec.name, state.model_copy(update={"problem": str(error)[:500]}))
-        raise
-    done = {"job_ids": (*state.job_ids, job_id)[-20:], "state": "RUNNING", "problem": ""}
-    write_state(settings, spec.name, state.model_copy(update=done))
+        if not _is_known(settings, job_id):
+            write_state(settings, spec.name, state.model_copy(update={"problem": str(error)[:500]}))
+            raise
+    write_state(settings, spec.name, asked.model_copy(update={"state": "RUNNING", "problem": ""}))
     return job_id
 
 
-def _run_client(settings: AppSettings, words: list[str]) -> str:
-    """Run Flink's client and return the id it prints."""
+def _is_known(settings: AppSettings, job_id: str) -> bool:
+    """Say whether Flink has a job; one that does not answer has forgotten all."""
+    try:
+        return any(
+            job["jid"] == job_id for job in get_json(f"{settings.flink.rest}/jobs/overview", timeout=5.0)["jobs"]
+        )
+    except (OSError, ValueError):
+        return False
+
+
+def _run_client(settings: AppSettings, words: list[str]) -> None:
+    """Run Flink's client until it says that the cluster has the job."""
     temporary = settings.home.absolute() / "tmp" / "client"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
@@ -249,8 +287,7 @@ def _run_client(settings: AppSettings, words: list[str]) -> str:
         )
     except subprocess.TimeoutExpired:
         raise DeployError(f"Flink's client did not come back within {SUBMIT_SECONDS:.0f} s.") from None
-    found = re.search(r"JobID ([0-9a-f]{32})", done.stdout)
-    if found is None:
+    if re.search(r"JobID ([0-9a-f]{32})", done.stdout) is None:
         log = settings.home.absolute() / "logs" / "client.out"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"{done.stdout}\n{done.stderr}")
@@ -258,7 +295,6 @@ def _run_client(settings: AppSettings, words: list[str]) -> str:
         raise DeployError(
             f"Flink did not take the job: {(telling or ['no reason given'])[-1][:300]} (all of it in {log})."
         )
-    return found[1]
 
 
 @contextlib.contextmanager

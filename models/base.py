@@ -5,6 +5,7 @@ column ``i`` of an answer is the entry at position ``i + 2``. A *surprise* is mi
 that a model gave to what came, in nats.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +19,10 @@ Floats = NDArray[np.float32]
 
 CELLS = 1 << 21
 """Probabilities computed at once (8 MB): a large vocabulary must not take a large memory."""
+
+
+KNOWN_ODDS = math.log(2)
+"""A known event is at least that much (nats) likelier than one never seen."""
 
 
 class ModelError(ValueError):
@@ -51,8 +56,9 @@ def judge(model: SequenceModel, contexts: Ints, targets: Ints, unseen: float) ->
     """Say how surprising each target is: contexts [n, window], targets [n] positions.
 
     ``unseen`` is the logarithm of the chance of an event that was never seen (Good-Turing). Any known event is given
-    that much too, beside its share of the rest: what a model has never seen here is no more surprising than what nobody
-    has ever seen anywhere, however sure the model is of itself.
+    twice that much (``KNOWN_ODDS``), beside its share of the rest: what a model has never seen here is less surprising
+    than what nobody has ever seen anywhere, however sure the model is of itself. Without the factor a single odd order
+    in held-back time would lift the threshold past everything there is.
     """
     n = len(targets)
     surprises = np.full(n, -unseen, dtype=np.float32)
@@ -67,7 +73,7 @@ def judge(model: SequenceModel, contexts: Ints, targets: Ints, unseen: float) ->
         rows = order[first:last]
         known = rows[targets[rows] > UNKNOWN_INDEX]
         mine = log_p[where[known] - start, targets[known] - FIRST_INDEX]
-        surprises[known] = -np.logaddexp(mine + known_share, unseen)
+        surprises[known] = -np.logaddexp(mine + known_share, unseen + KNOWN_ODDS)
         for part in np.array_split(np.arange(len(known)), 1 + len(known) * model.entries // CELLS):
             ranks[known[part]] = 1 + np.count_nonzero(log_p[where[known[part]] - start] > mine[part, None], axis=1)
     return Judgement(surprises, ranks)

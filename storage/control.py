@@ -14,13 +14,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from contracts.records import BundlePointer, Control, Marker, Settings, Template, Verdict
+from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from storage.broker import producer, read_all
 
 ACKNOWLEDGE_SECONDS = 30.0
 """How long a control record may wait for the broker before it counts as not written."""
+
+SWAP_SECONDS = 5.0
+"""From the move of a pointer to the first line that is scored by it: by then every operator knows of the move."""
+MOVES_KEPT = 8
+"""Earlier moves a pointer remembers; lines older than those are scored with the oldest of them."""
 
 AnyControl = Template | BundlePointer | Verdict | Settings | Marker
 
@@ -65,6 +70,39 @@ def key_of(record: AnyControl) -> str:
             return verdict_key(record.service, record.template, record.detection)
         case Marker():
             return marker_key(record.job)
+
+
+def moved_pointer(
+    live: BundlePointer | None,
+    service: str,
+    version: str,
+    author: str,
+    reason: str,
+    after_seconds: float = SWAP_SECONDS,
+) -> BundlePointer:
+    """The pointer that makes a version live.
+
+    Args:
+        live: the service's pointer so far.
+        service: whose bundle it is.
+        version: of the bundle.
+        author: who moves it.
+        reason: and why.
+        after_seconds: lines that arrive from then on are scored with it.
+    """
+    now = time.time_ns() // 1_000_000
+    before = [Move(version=live.version, from_ms=live.from_ms), *live.before] if live else []
+    if len(before) > MOVES_KEPT:
+        before = [*before[: MOVES_KEPT - 1], Move(version=before[MOVES_KEPT - 1].version, from_ms=0)]
+    return BundlePointer(
+        service=service,
+        version=version,
+        author=author,
+        reason=reason,
+        moved_ms=now,
+        from_ms=now + int(after_seconds * 1000),
+        before=tuple(before),
+    )
 
 
 def decode(key: str, value: bytes) -> AnyControl:

@@ -26,7 +26,7 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
-from contracts.records import BundlePointer, DeadLetter, Detection, Statistic
+from contracts.records import BundlePointer, DeadLetter, Detection, OddReason, Statistic
 from contracts.settings import AppSettings
 from storage.broker import (
     KafkaConsumer,
@@ -46,6 +46,7 @@ GROUP = "logcanary-exporter"
 DETECTORS = ("deeplog", "deeplog.end", "ngram", "ngram.end")
 """Detectors whose series are there as 0 before their first detection."""
 REASONS: tuple[str, ...] = get_args(DeadLetter.model_fields["reason"].annotation)
+ODD_REASONS: tuple[str, ...] = get_args(OddReason)
 IDS_KEPT = 100_000
 """Detection ids remembered, 16 bytes each and their overhead: about 10 MB."""
 LOOK_BACK = 2_000
@@ -92,11 +93,15 @@ class Metrics:
         self.bytes = counter("bytes", "Bytes of the lines parsed.")
         self.cut = counter("cut_lines", "Lines cut to the length limit for parsing; whole in the archive.")
         self.deadletters = counter("deadletters", "Lines that could not be parsed.", "reason")
+        self.odd = counter("odd_lines", "Lines scored although something about them is off.", "reason")
         self.new_templates = counter("new_templates", "Templates seen for the first time.")
         self.scored = counter("scored_lines", "Lines scored by a bundle.")
         self.windows = counter("windows", "Windows scored, from memory or computed by the model.", "outcome")
         self.unknown = counter("unknown_events", "Events whose template the bundle does not know.")
         self.detections = counter("detections", "Detections, each counted once.", "detector")
+        self.late = counter(
+            "late_detections", "Detections on lines scored long after their arrival; they page nobody.", "detector"
+        )
         self.suppressed = counter("suppressed", "Findings not raised because of a verdict.")
         self.seconds = counter("operator_seconds", "Time spent in the operators of a stage.", "stage")
         self.templates = gauge("templates", "Templates known.")
@@ -113,6 +118,11 @@ class Metrics:
         self.bundle_pending = gauge("bundle_pending", "1 while scoring goes on by another bundle than the pointer's.")
         self.bundle_moved = gauge("bundle_pointer_moved_timestamp_seconds", "When the live pointer was moved last.")
         self.archive_lag = gauge("archive_lag_lines", "Lines in Kafka that are not archived yet.")
+        self.archive_margin = gauge(
+            "archive_margin_ratio",
+            "Share of the lines in Kafka between its oldest and the archive's position; at 0 retention eats lines"
+            " that were not archived. 1 while retention has deleted nothing.",
+        )
         self.archived = gauge("archived_lines", "Lines archived so far, as the committed offsets say.")
         self.scoring_lag = gauge("scoring_lag_lines", "Lines in Kafka that are not scored (not parsed) yet.")
         self.latency = Histogram(
@@ -148,10 +158,13 @@ class Metrics:
             metric.labels(service)
         for reason in REASONS:
             self.deadletters.labels(service, reason)
+        for reason in ODD_REASONS:
+            self.odd.labels(service, reason)
         for outcome in ("remembered", "computed"):
             self.windows.labels(service, outcome)
         for detector in DETECTORS:
             self.detections.labels(service, detector)
+            self.late.labels(service, detector)
         for stage in ("parse", "score"):
             self.seconds.labels(service, stage)
         for state in (self.bundle_in_force, self.bundle_refused, self.bundle_pending):
@@ -195,6 +208,8 @@ class Metrics:
             add(self.new_templates, record.new_templates)
             for reason, number in record.dead.items():
                 add(self.deadletters, number, reason)
+            for reason, number in record.odd.items():
+                add(self.odd, number, reason)
         else:
             if record.bundle:
                 add(self.scored, record.lines)
@@ -244,7 +259,9 @@ class Metrics:
         self._ids[record.id] = None
         if len(self._ids) > IDS_KEPT:
             self._ids.popitem(last=False)
-        if counts:
+        if counts and record.late:
+            self.late.labels(record.service, record.detector).inc()
+        elif counts:
             self.detections.labels(record.service, record.detector).inc()
             # The time of counting, not of detecting: what was found while the exporter was down is news too.
             self.newest_detection.labels(record.service).set(self._wall())
@@ -261,7 +278,7 @@ class Metrics:
     def _pending(self, service: str) -> None:
         pointer, (version, at_ms) = self._pointers.get(service), self._in_force.get(service, ("", 0))
         # A service without lines since the move cannot have taken the bundle up.
-        pending = pointer is not None and at_ms > pointer.moved_ms and version != pointer.version
+        pending = pointer is not None and at_ms > max(pointer.moved_ms, pointer.from_ms) and version != pointer.version
         self.bundle_pending.labels(service).set(pending)
 
     def lags(
@@ -281,13 +298,16 @@ class Metrics:
         """
         lag: dict[str, int] = dict.fromkeys(services.values(), 0)
         done: dict[str, int] = dict.fromkeys(services.values(), 0)
+        margin: dict[str, float] = dict.fromkeys(services.values(), 1.0)
         unscored: dict[str, int] = {}
         newest = self._newest_offsets(ends)
         for (topic, partition), end in ends.items():
             service, start = services[topic], starts[topic, partition]
-            position = archived.get((topic, partition), start)
+            position = archived.get((topic, partition), 0)
             lag[service] += max(0, end - max(start, position))
             done[service] += archived.get((topic, partition), 0)
+            if start and position < end:
+                margin[service] = min(margin[service], max(0, position - start) / (end - start))
             stages = newest.get((topic, partition), {})
             # Where nothing is scored for lack of a bundle, what is parsed says how far the job is.
             scored = stages.get("score", stages.get("parse"))
@@ -297,6 +317,7 @@ class Metrics:
             self.know(service)
         self._show(self.archive_lag, lag)
         self._show(self.archived, done)
+        self._show(self.archive_margin, margin)
         self._show(self.scoring_lag, unscored)
 
     def _newest_offsets(self, ends: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], dict[str, int]]:
@@ -311,7 +332,7 @@ class Metrics:
             stages[stage] = max(stages.get(stage, -1), offset)
         return newest
 
-    def _show(self, metric: Gauge, values: Mapping[str, int]) -> None:
+    def _show(self, metric: Gauge, values: Mapping[str, float]) -> None:
         """Set a gauge for these services, and take it away from those that have no topic any more."""
         for service, number in values.items():
             metric.labels(service).set(number)

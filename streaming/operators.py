@@ -119,7 +119,8 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         from models.registry import Registry
         from storage.control import read_control
         from storage.files import open_files
-        from streaming.stages import Bundles, Saved, ScoreStage
+        from streaming.bundles import Bundles
+        from streaming.stages import Saved, ScoreStage
 
         self._make_saved = Saved
         settings = AppSettings.model_validate_json(self._json)
@@ -162,8 +163,8 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             ctx.timer_service().register_processing_time_timer(out.look_again_ms)
         for detection in out.detections:
             yield detection.model_dump_json()
-        if out.statistic is not None:
-            yield STATISTICS, out.statistic.model_dump_json()
+        for statistic in out.statistics:
+            yield STATISTICS, statistic.model_dump_json()
 
 
 def control_record(value: Any) -> tuple[str, bytes | None]:  # noqa: ANN401

@@ -11,24 +11,26 @@ Usage::
 Both keep their tables in memory, ask for saved state only when a key is new to them, and say what is to be saved.
 """
 
-import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Protocol
+from functools import reduce
 
 import numpy as np
 
-from contracts.records import BundlePointer, DeadLetter, Detection, Statistic, Template
+from contracts.records import DeadLetter, Detection, Statistic, Template
 from contracts.settings import AppSettings
-from models.bundle import Bundle
-from models.scorer import Scored, Scorer
 from models.sessions import SessionTable, Windows
 from parsing.events import Events, Lines
-from parsing.parser import Parsed, Parser
+from parsing.parser import Parsed, Parser, added
 from storage.control import ControlView
+from streaming.bundles import Bundles, Live, portions, versions_at
 from streaming.frames import pieces, unpack
 
+RECORD_BYTES = 256 * 1024
+"""No detection is larger: a broker that takes 1 MB a record must not stop a job."""
+CUT_CHARACTERS = 1024
+"""Of each text of a detection that is too large; 16 times that of its line. A character is 6 bytes of JSON at most."""
 HEAD_BYTES = 1024
 """Of a dead letter's line this much is shown (``contracts.records.DeadLetter.head``)."""
 SAVE_SECONDS = 5.0
@@ -37,8 +39,6 @@ SAVE_SHARE = 0.02
 """... and saving takes at most this share of the time."""
 WHOLE_EVERY = 20
 """Every this many batches the whole table is saved instead of what changed (0.5 ms a delta, 3.7 ms a table)."""
-RETRY_SECONDS = 15.0
-"""A bundle that could not be read is tried again after this long: the registry may have been away."""
 EXPIRY_SECONDS = (1.0, 60.0)
 """Quiet sessions are looked for every quarter of the gap, within these bounds."""
 
@@ -140,6 +140,7 @@ class ParseStage:
             seconds=time.perf_counter() - began,
             dead=_counted(letter.reason for letter in dead),
             cut=sum(part.cut for part in parts),
+            odd=reduce(added, (part.odd for part in parts)),
             templates=shard.parser.template_count,
             new_templates=len(templates),
         )
@@ -189,6 +190,8 @@ def _join(one: Parsed, other: Parsed) -> Parsed:
         [*one.dead, *other.dead],
         [*one.new_templates, *other.new_templates],
         one.cut + other.cut,
+        one.overflow + other.overflow,
+        added(one.odd, other.odd),
     )
 
 
@@ -223,81 +226,6 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 # -- events to detections ----------------------------------------------------------------------------------------
 
 
-class BundleSource(Protocol):
-    """Where bundles come from: ``models.registry.Registry`` is one."""
-
-    def load(self, service: str, version: str) -> Bundle:
-        """The bundle of this service and version; raises where it cannot be had or fails its checks."""
-
-
-@dataclass(slots=True)
-class Live:
-    """What a service is scored with."""
-
-    scorer: Scorer | None = None
-    version: str = ""
-    window: int = 0
-    """Events of history the bundle's model looks at."""
-    refused: str = ""
-    """Why the bundle that the pointer names is not in force."""
-    refused_version: str = ""
-    retry_at: float = 0.0
-
-
-class Bundles:
-    """The scorers in force, by service: loaded when their pointer moves, kept when the new one fails its checks."""
-
-    def __init__(self, source: BundleSource) -> None:
-        self._source = source
-        self._live: dict[str, Live] = {}
-
-    def of(self, service: str, pointer: BundlePointer | None, catalogue: Mapping[str, Template]) -> Live:
-        """What is in force for a service with this pointer (None: nothing is scored).
-
-        Where the named bundle is refused, the one in force stays; after a restart that is the pointer's ``previous``.
-        A new scorer learns the texts of the ``catalogue``, so that it can name the events before a finding.
-        """
-        live = self._live.setdefault(service, Live())
-        version = pointer.version if pointer else ""
-        if version == live.version and not live.refused:
-            return live
-        if not pointer:
-            self._live[service] = live = Live()
-        elif version == live.version:
-            live.refused = live.refused_version = ""  # the pointer went back to what is in force
-        elif version != live.refused_version or time.monotonic() >= live.retry_at:
-            self._take_up(live, pointer, catalogue)
-        return live
-
-    def _take_up(self, live: Live, pointer: BundlePointer, catalogue: Mapping[str, Template]) -> None:
-        version = pointer.version
-        try:
-            self._load(live, pointer.service, version, catalogue)
-        except Exception as error:  # whatever is wrong with a bundle, the stream and the old bundle go on
-            live.refused, live.refused_version = f"{version}: {error}", version
-            live.retry_at = time.monotonic() + RETRY_SECONDS
-            if live.scorer is None and pointer.previous:
-                with contextlib.suppress(Exception):  # the pointer's own bundle is what is complained about
-                    self._load(live, pointer.service, pointer.previous, catalogue)
-        else:
-            live.refused = live.refused_version = ""
-
-    def _load(self, live: Live, service: str, version: str, catalogue: Mapping[str, Template]) -> None:
-        bundle = self._source.load(service, version)
-        scorer = Scorer(bundle)
-        scorer.adopt({int(template, 16): entry.text for template, entry in catalogue.items()})
-        live.scorer, live.version, live.window = scorer, version, bundle.manifest.window
-
-    def refuse(self, service: str, error: Exception) -> None:
-        """Take a scorer that raised out of force."""
-        live = self._live[service]
-        self._live[service] = Live(
-            refused=f"{live.version}: scoring failed: {type(error).__name__}: {error}",
-            refused_version=live.version,
-            retry_at=time.monotonic() + RETRY_SECONDS,
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Saved:
     """A bucket's saved sessions: a whole table (empty: none) and the changes since, oldest first."""
@@ -311,7 +239,8 @@ class ScoreOutput:
     """What came of one batch of events, or of a look for quiet sessions."""
 
     detections: list[Detection]
-    statistic: Statistic | None
+    statistics: list[Statistic]
+    """One for each bundle that judged lines of the batch, so mostly one."""
     whole: bytes | None
     """The table to be saved in place of all before ..."""
     change: bytes | None
@@ -325,6 +254,8 @@ class _Bucket:
     table: SessionTable
     changes: int
     """Saved since the last whole table."""
+    resized: bool = False
+    """The table was made anew for another length of history, and not yet saved so."""
     topic: str = ""
     partition: int = 0
     last_offset: int = 0
@@ -341,78 +272,41 @@ class ScoreStage:
         self._buckets: dict[str, _Bucket] = {}
 
     def control(self, key: str, value: bytes | None) -> None:
-        """Take in a record of the control topic; it is in force from the next batch on."""
+        """Take in a record of the control topic; verdicts and settings are in force from the next batch on."""
         self._view.apply(key, value)
 
     def score(self, key: str, data: bytes, saved: Callable[[], Saved]) -> ScoreOutput:
         """Score encoded events; ``saved`` gives the bucket's saved sessions and is called only if it is new here."""
-        began = time.perf_counter()
-        service, _, number = key.rpartition(SERVICE_BUCKET)
+        service = key.rpartition(SERVICE_BUCKET)[0]
         events = Events.from_bytes(data)
-        live = self._in_force(service)
-        bucket, resized = self._bucket(key, service, live, saved)
-        windows = bucket.table.extend(events)
-        scored = self._judge(service, live, events, windows)
-        offsets = events.column("offset")
-        bucket.topic, bucket.partition = events.topic, int(events.column("partition")[0])
-        bucket.newest = int(events.column("arrival").max()), int(events.column("time").max())
-        bucket.last_offset = int(offsets.max())
-        statistic = Statistic(
-            stage="score",
-            service=service,
-            topic=events.topic,
-            partition=bucket.partition,
-            bucket=int(number),
-            first_offset=int(offsets.min()),
-            last_offset=bucket.last_offset,
-            lines=len(events),
-            newest_arrival_ms=bucket.newest[0],
-            newest_event_ms=bucket.newest[1],
-            emitted_ms=now_ms(),
-            seconds=time.perf_counter() - began,
-            **self._counts(service, scored, windows, bucket),
-        )
-        return self._output(service, bucket, scored, statistic, resized)
+        parts = []
+        for part, versions in portions(events, self._view.pointers.get(service)):
+            began = time.perf_counter()
+            live = self._bundles.of(service, versions, self._view.templates.get(service, {}))
+            bucket = self._bucket(key, service, live, saved)
+            parts.append(self._judge(key, bucket, live, part, bucket.table.extend(part), began))
+        return self._output(service, bucket, parts)
 
     def expire(self, key: str, saved: Callable[[], Saved]) -> ScoreOutput:
         """End the sessions that have been quiet for the gap by the wall clock."""
         began = time.perf_counter()
-        service, _, number = key.rpartition(SERVICE_BUCKET)
-        live = self._in_force(service)
-        bucket, resized = self._bucket(key, service, live, saved)
+        service = key.rpartition(SERVICE_BUCKET)[0]
+        versions = versions_at(self._view.pointers.get(service), now_ms())
+        live = self._bundles.of(service, versions, self._view.templates.get(service, {}))
+        bucket = self._bucket(key, service, live, saved)
         windows = bucket.table.expire(now_ms())
         if not len(windows):
-            return self._output(service, bucket, None, None, resized, saving=resized)
-        topic = bucket.topic or f"{self._settings.kafka.log_prefix}{service}"
-        scored = self._judge(service, live, Events.empty(service, topic), windows)
-        statistic = Statistic(
-            stage="score",
-            service=service,
-            topic=topic,
-            partition=bucket.partition,
-            bucket=int(number),
-            first_offset=bucket.last_offset,
-            last_offset=bucket.last_offset,
-            lines=0,
-            newest_arrival_ms=bucket.newest[0],
-            newest_event_ms=bucket.newest[1],
-            emitted_ms=now_ms(),
-            seconds=time.perf_counter() - began,
-            **self._counts(service, scored, windows, bucket),
-        )
-        return self._output(service, bucket, scored, statistic, resized)
+            return self._output(service, bucket, [], saving=bucket.resized)
+        nothing = Events.empty(service, bucket.topic or f"{self._settings.kafka.log_prefix}{service}")
+        return self._output(service, bucket, [self._judge(key, bucket, live, nothing, windows, began)])
 
-    def _in_force(self, service: str) -> Live:
-        return self._bundles.of(service, self._view.pointers.get(service), self._view.templates.get(service, {}))
-
-    def _bucket(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> tuple[_Bucket, bool]:
-        """The bucket, and whether its table was made anew for another length of history."""
-        window = live.window if live.scorer else 0
+    def _bucket(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Bucket:
+        """The bucket, with a table of the length of history that the bundle looks at."""
         options = self._view.settings_of(service)
         bucket = self._buckets.get(key)
         if bucket is None:
             table = SessionTable(
-                window or options.detector.window, options.session.gap_seconds, options.session.max_open
+                live.window or options.detector.window, options.session.gap_seconds, options.session.max_open
             )
             state = saved()
             if state.whole:
@@ -420,52 +314,66 @@ class ScoreStage:
             for change in state.changes:
                 table.apply(change)
             bucket = self._buckets[key] = _Bucket(table, len(state.changes))
-            return bucket, False
-        if not window or window == bucket.table.window:
-            return bucket, False
-        table = SessionTable(window, options.session.gap_seconds, options.session.max_open)
-        table.load(bucket.table.dump())
-        bucket.table = table
-        return bucket, True
+        elif live.window and live.window != bucket.table.window:
+            table = SessionTable(live.window, options.session.gap_seconds, options.session.max_open)
+            table.load(bucket.table.dump())
+            bucket.table, bucket.resized = table, True
+        return bucket
 
-    def _judge(self, service: str, live: Live, events: Events, windows: Windows) -> Scored | None:
-        if live.scorer is None:
-            return None
-        try:
-            return live.scorer.score(events, windows, self._view.suppressed(service))
-        except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
-            self._bundles.refuse(service, error)
-            return None
+    def _judge(
+        self, key: str, bucket: _Bucket, live: Live, events: Events, windows: Windows, began: float
+    ) -> tuple[list[Detection], Statistic]:
+        """Judge the windows of some events, or of none; returns the findings and the count."""
+        service, _, number = key.rpartition(SERVICE_BUCKET)
+        scored = None
+        if live.scorer is not None:
+            try:
+                scored = live.scorer.score(events, windows, self._view.suppressed(service))
+            except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
+                live = self._bundles.refuse(service, live.version, error)
+        first = bucket.last_offset
+        if len(events):
+            offsets = events.column("offset")
+            first, bucket.last_offset = int(offsets.min()), int(offsets.max())
+            bucket.topic, bucket.partition = events.topic, int(events.column("partition")[0])
+            bucket.newest = int(events.column("arrival").max()), int(events.column("time").max())
+        found = [self._finished(one) for one in scored.detections] if scored else []
+        statistic = Statistic(
+            stage="score",
+            service=service,
+            topic=events.topic,
+            partition=bucket.partition,
+            bucket=int(number),
+            first_offset=first,
+            last_offset=bucket.last_offset,
+            lines=len(events),
+            newest_arrival_ms=bucket.newest[0],
+            newest_event_ms=bucket.newest[1],
+            emitted_ms=now_ms(),
+            seconds=time.perf_counter() - began,
+            sessions=len(bucket.table),
+            windows=len(windows),
+            windows_remembered=scored.windows_remembered if scored else 0,
+            unknown=scored.unknown if scored else 0,
+            suppressed=scored.suppressed if scored else 0,
+            detections=_counted(detection.detector for detection in found),
+            bundle=live.version if scored else "",
+            bundle_refused=live.refused,
+        )
+        return found, statistic
 
-    def _counts(self, service: str, scored: Scored | None, windows: Windows, bucket: _Bucket) -> dict[str, object]:
-        live = self._in_force(service)
-        counts: dict[str, object] = {
-            "sessions": len(bucket.table),
-            "windows": len(windows),
-            "bundle": live.version if scored else "",
-            "bundle_refused": live.refused,
-        }
-        if scored:
-            counts |= {
-                "windows_remembered": scored.windows_remembered,
-                "unknown": scored.unknown,
-                "suppressed": scored.suppressed,
-                "detections": _counted(detection.detector for detection in scored.detections),
-            }
-        return counts
+    def _finished(self, found: Detection) -> Detection:
+        """The detection as it goes out: marked where it comes late, and never too large for a broker."""
+        gap = self._view.settings_of(found.service).session.gap_seconds if found.kind == "end" else 0.0
+        late = found.detected_ms - found.arrival_ms > (self._settings.flink.late_seconds + gap) * 1000
+        return fitting(found.model_copy(update={"late": True}) if late else found)
 
     def _output(
-        self,
-        service: str,
-        bucket: _Bucket,
-        scored: Scored | None,
-        statistic: Statistic | None,
-        resized: bool,
-        saving: bool = True,
+        self, service: str, bucket: _Bucket, parts: list[tuple[list[Detection], Statistic]], saving: bool = True
     ) -> ScoreOutput:
         whole = change = None
-        if saving and (resized or bucket.changes + 1 >= WHOLE_EVERY):
-            whole, bucket.changes = bucket.table.dump(), 0
+        if saving and (bucket.resized or bucket.changes + 1 >= WHOLE_EVERY):
+            whole, bucket.changes, bucket.resized = bucket.table.dump(), 0, False
         elif saving:
             change = bucket.table.delta()
             bucket.changes += 1
@@ -475,4 +383,22 @@ class ScoreStage:
             shortest, longest = EXPIRY_SECONDS
             period = int(min(max(gap / 4, shortest), longest) * 1000)
             again = (now_ms() // period + 1) * period
-        return ScoreOutput(list(scored.detections) if scored else [], statistic, whole, change, again)
+        detections = [one for found, _ in parts for one in found]
+        return ScoreOutput(detections, [statistic for _, statistic in parts], whole, change, again)
+
+
+def fitting(found: Detection) -> Detection:
+    """The detection itself, or with its texts cut where its JSON would be larger than ``RECORD_BYTES``."""
+    if len(found.model_dump_json().encode()) <= RECORD_BYTES:
+        return found
+    return found.model_copy(
+        update={
+            "cut": True,
+            "line": found.line[: CUT_CHARACTERS * 16],
+            "headline": found.headline[:CUT_CHARACTERS],
+            "session": found.session[:CUT_CHARACTERS],
+            "template_text": found.template_text[:CUT_CHARACTERS],
+            "expected": tuple(one.model_copy(update={"text": one.text[:CUT_CHARACTERS]}) for one in found.expected),
+            "before": tuple(one.model_copy(update={"text": one.text[:CUT_CHARACTERS]}) for one in found.before),
+        }
+    )

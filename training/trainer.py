@@ -1,15 +1,13 @@
 """Retraining on demand: archive to live bundle, for one service."""
 
-import time
 from collections.abc import Callable, Iterator
 
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer
 from contracts.settings import AppSettings
 from models.registry import Registry
 from parsing.events import Lines
 from storage.archive import list_files, read_lines
-from storage.control import ControlWriter, read_control
+from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
 from training.dataset import build, interleaved, lines_of
 from training.learner import TrainingError, learn
@@ -65,20 +63,11 @@ def train(
     bundle = learn(data, control.settings_of(service), progress)
     version = Registry(files, settings.hdfs.root).publish(bundle)
     progress(f"Published bundle {version}")
-    live = control.pointers.get(service)
+    live = read_control(settings).pointers.get(service)  # it may have moved meanwhile
     with ControlWriter(settings) as out:
         # The templates first: whoever scores with the bundle knows them under the ids it uses.
         out.put(*(one for one in data.found if one.id not in control.templates.get(service, {})))
-        out.put(
-            BundlePointer(
-                service=service,
-                version=version,
-                author=author,
-                reason=reason,
-                moved_ms=time.time_ns() // 1_000_000,
-                previous=live.version if live else "",
-            )
-        )
+        out.put(moved_pointer(live, service, version, author, reason))
     return bundle.manifest
 
 

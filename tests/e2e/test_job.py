@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from contracts.records import BundlePointer, DeadLetter, Detection, Statistic
+from contracts.records import BundlePointer, DeadLetter, Detection, Move, Statistic
 from contracts.service import DetectorOptions, ServiceSettings
 from contracts.settings import AppSettings
 from deploy.status import read_status
@@ -21,8 +21,9 @@ from parsing.parser import Parser
 from storage.broker import admin, producer, read_all
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
+from streaming.bundles import Bundles
 from streaming.frames import pack
-from streaming.stages import Bundles, ParseStage, Saved, ScoreStage
+from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
 
 JOB = "e2e-job"
@@ -108,7 +109,8 @@ def make_bundle(service):
 
 
 def pointer(service, version, previous=""):
-    return BundlePointer(service=service, version=version, author="test", reason="test", moved_ms=1, previous=previous)
+    before = (Move(version=previous, from_ms=0),) if previous else ()
+    return BundlePointer(service=service, version=version, author="test", reason="test", moved_ms=1, before=before)
 
 
 def test_any_bytes_come_in_and_every_line_is_accounted_for(stack):

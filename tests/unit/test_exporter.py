@@ -234,6 +234,29 @@ def test_lags(metrics: Metrics) -> None:
     assert value(metrics, "scoring_lag_lines", service="new") is None  # not looked at by any job: not the same as 0
 
 
+def test_the_margin_says_how_near_retention_is_to_what_is_not_archived(metrics: Metrics) -> None:
+    services = {"logs.web": "web", "logs.new": "new"}
+    ends = {("logs.web", 0): 1000, ("logs.new", 0): 50}
+    for start, archived, margin in (
+        (0, 10, 1.0),
+        (200, 400, 0.25),
+        (500, 400, 0.0),
+        (500, 1000, 1.0),
+        (500, None, 0.0),
+    ):
+        starts = {("logs.web", 0): start, ("logs.new", 0): 0}
+        metrics.lags(services, starts, ends, {} if archived is None else {("logs.web", 0): archived})
+        assert value(metrics, "archive_margin_ratio", service="web") == margin
+        assert value(metrics, "archive_margin_ratio", service="new") == 1.0
+
+
+def test_a_late_detection_pages_nobody(metrics: Metrics) -> None:
+    metrics.detection(detection(1).model_copy(update={"late": True}))
+    assert value(metrics, "late_detections_total", service="web", detector="deeplog") == 1
+    assert value(metrics, "detections_total", service="web", detector="deeplog") == 0
+    assert value(metrics, "newest_detection_timestamp_seconds", service="web") is None
+
+
 def test_a_topic_that_is_gone_has_no_lag(metrics: Metrics) -> None:
     metrics.lags({"logs.web": "web"}, {("logs.web", 0): 0}, {("logs.web", 0): 10}, {})
     assert value(metrics, "archive_lag_lines", service="web") == 10

@@ -21,7 +21,7 @@ from models.ngram import ModelError, NGram
 from models.registry import Registry
 from models.scorer import Scorer
 from models.sessions import END, SessionTable
-from models.vocabulary import Vocabulary, entry
+from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX, Vocabulary, entry
 from parsing.events import Events
 from storage.files import LocalFiles
 
@@ -380,3 +380,26 @@ def test_a_template_known_by_another_id_is_no_stranger(bundle):
     (scored,) = run(bundle, events_of(rows, templates=ids))
     assert scored.unknown == 0
     assert scored.detections == []
+
+
+def test_one_odd_order_in_held_back_time_does_not_lift_the_bar_past_what_was_never_seen():
+    class Sure:
+        """Is all but certain of the first entry, whatever came before."""
+
+        name, entries = "sure", 3
+
+        def log_probabilities(self, contexts):
+            return np.tile(np.array([0.0, -60.0, -60.0], dtype=np.float32), (len(contexts), 1))
+
+        def files(self):
+            return {}
+
+    unseen = math.log(1e-5)
+    contexts = np.full((3, 2), FIRST_INDEX)
+    usual, odd, never = judge(
+        Sure(), contexts, np.array([FIRST_INDEX, FIRST_INDEX + 1, UNKNOWN_INDEX]), unseen
+    ).surprises
+    assert usual < 0.01 < odd < never
+    held_back = np.array([usual] * 300 + [odd], dtype=np.float32)
+    bar = Calibrated(calibrate("session", held_back), false_alarm_rate=0.0002, ceiling=-unseen).bar
+    assert odd < bar < never

@@ -1,13 +1,14 @@
 """The stages without Flink: nothing is lost, a batch handled twice says the same, state brings everything back."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.records import BundlePointer, Settings, Template, Verdict
+from contracts.records import BundlePointer, Move, Settings, Template, Verdict
 from contracts.service import DetectorOptions, MaskOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings, FlinkOptions
 from models.learning import Collector, fit_ngram, learn
@@ -15,11 +16,14 @@ from models.sessions import SessionTable
 from parsing.events import Events, Lines
 from parsing.parser import Parser
 from storage.control import ControlView, key_of
+from streaming.bundles import Bundles, Live, versions_at
 from streaming.frames import pack, shard_key
-from streaming.stages import Bundles, ParseStage, Saved, ScoreStage, bucket_key, parse_safely
+from streaming.stages import RECORD_BYTES, ParseStage, Saved, ScoreStage, bucket_key, fitting, parse_safely
 
 SERVICE, TOPIC = "shop", "logs.shop"
 OPTIONS = ServiceSettings(service=SERVICE, detector=DetectorOptions(kind="ngram", window=4, end_event="off"))
+T0 = 1_700_000_000_000
+"""Arrival (ms) of offset 0; each line comes a millisecond after the one before."""
 APP = AppSettings(flink=FlinkOptions(buckets=3, batch_lines=100))
 STEPS = ("request received", "stock checked and reserved", "payment of the basket taken", "parcel handed to carrier")
 
@@ -53,8 +57,11 @@ class Shelf:
         return self.bundles[version]
 
 
-def pointer(version, previous=""):
-    return BundlePointer(service=SERVICE, version=version, author="t", reason="t", moved_ms=1, previous=previous)
+def pointer(version, *before, from_ms=0):
+    moves = tuple(Move(version=one, from_ms=since) for one, since in before)
+    return BundlePointer(
+        service=SERVICE, version=version, author="t", reason="t", moved_ms=1, from_ms=from_ms, before=moves
+    )
 
 
 def tell(stage, record):
@@ -63,7 +70,8 @@ def tell(stage, record):
 
 def frame(lines, first=0, partition=0):
     n = len(lines)
-    columns = np.full(n, partition), np.arange(first, first + n), np.arange(n) + 1_700_000_000_000
+    offsets = np.arange(first, first + n)
+    columns = np.full(n, partition), offsets, offsets + T0
     ((_, key, data),) = pack([TOPIC] * n, *columns, lines, APP.flink.max_line_bytes)
     return key, data
 
@@ -106,7 +114,7 @@ def run(parse, score, memory, batches):
         for key, events in out.events:
             scored = memory.score(score, key, events)
             found += scored.detections
-            statistics.append(scored.statistic)
+            statistics += scored.statistics
     return found, statistics
 
 
@@ -127,7 +135,7 @@ def test_lines_in_are_lines_scored_and_dead_letters(values):
     parse, score = stages()
     memory = Memory()
     out = memory.parse(parse, *frame(values))
-    scored = [memory.score(score, key, events).statistic for key, events in out.events]
+    scored = [one for key, events in out.events for one in memory.score(score, key, events).statistics]
     assert out.statistic.lines == len(values)
     assert out.statistic.bytes == sum(len(value) for value in values if value is not None)
     assert sum(out.statistic.dead.values()) == len(out.dead)
@@ -188,7 +196,7 @@ def test_a_new_bundle_is_in_force_from_the_next_batch_and_a_bad_one_is_refused(b
     _, before = run(parse, score, memory, [first])
     tell(score, pointer(bundle.manifest.version))
     _, after = run(parse, score, memory, [second])
-    tell(score, pointer("20240101T000000-00000000"))
+    tell(score, pointer("20240101T000000-00000000", (bundle.manifest.version, 0)))
     _, refused = run(parse, score, memory, [third])
     tell(score, pointer(bundle.manifest.version))
     _, healed = run(parse, score, memory, [fourth])
@@ -198,10 +206,37 @@ def test_a_new_bundle_is_in_force_from_the_next_batch_and_a_bad_one_is_refused(b
     assert all("20240101T000000-00000000" in one.bundle_refused for one in of[2])
 
 
+def test_a_swap_is_in_force_from_its_offset_on_however_the_lines_are_cut(bundle):
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"version": "20250101T000000-00000000"}))
+    old, new = bundle.manifest.version, other.manifest.version
+    results = []
+    for size in (70, 7, 1000):
+        parse, score = stages(bundle)
+        score._bundles._source.bundles[new] = other
+        tell(score, pointer(new, (old, 0), from_ms=T0 + 333))  # the arrival of offset 333
+        found, statistics = run(parse, score, Memory(), batches(size))
+        scored = [one for one in statistics if one.stage == "score"]
+        assert {one.bundle for one in scored} == {old, new}
+        assert all(one.bundle == (old if one.last_offset < 333 else new) for one in scored)
+        assert all(one.first_offset >= 333 for one in scored if one.bundle == new)
+        assert sum(one.lines for one in scored) == sum(one.lines for one in statistics if one.stage == "parse")
+        results.append({(one.id, one.bundle) for one in found})
+    assert len({version for _, version in results[0]}) == 2
+    assert results[0] == results[1] == results[2]
+
+
+def test_moves_of_a_pointer_make_a_timeline():
+    moved = pointer("c", ("b", 200), ("a", 100), from_ms=150)
+    assert [versions_at(moved, at) for at in (99, 100, 149, 150, 250)] == [
+        (), ("a",), ("a",), ("c", "a"), ("c", "b", "a")
+    ]  # fmt: skip
+    assert versions_at(None, 1) == ()
+
+
 def test_after_a_restart_a_refused_bundle_leaves_the_previous_one_in_force(bundle):
     parse, score = stages(bundle)
     version = bundle.manifest.version
-    tell(score, pointer("20240101T000000-00000000", previous=version))
+    tell(score, pointer("20240101T000000-00000000", (version, 0)))
     found, statistics = run(parse, score, Memory(), batches())
     scored = [one for one in statistics if one.stage == "score"]
     assert found
@@ -220,7 +255,8 @@ def test_a_scorer_that_raises_costs_its_service_the_scores_and_nothing_else(bund
     parse, score = stages(bundle)
     memory = Memory()
     run(parse, score, memory, batches()[:1])
-    score._bundles._live[SERVICE].scorer = Broken()
+    version = bundle.manifest.version
+    score._bundles._live[SERVICE][version] = Live(Broken(), version, 4)
     found, statistics = run(parse, score, memory, batches()[1:3])
     scored = [one for one in statistics if one.stage == "score"]
     assert not found
@@ -248,9 +284,11 @@ def test_quiet_sessions_end_by_the_wall_clock(bundle):
     run(parse, score, memory, batches()[:1])  # its lines arrived years ago
     keys = list(memory.changes)
     ended = [score.expire(key, lambda: pytest.fail("known already")) for key in keys]
-    assert sum(out.statistic.windows for out in ended) > 10
-    assert all(out.statistic.lines == out.statistic.sessions == out.look_again_ms == 0 for out in ended)
-    assert all(score.expire(key, lambda: None).statistic is None for key in keys)
+    counts = [one for out in ended for one in out.statistics]
+    assert sum(one.windows for one in counts) > 10
+    assert all(one.lines == one.sessions == 0 for one in counts)
+    assert all(out.look_again_ms == 0 for out in ended)
+    assert not any(score.expire(key, lambda: None).statistics for key in keys)
 
 
 def test_new_settings_and_templates_reach_a_running_parser():
@@ -290,3 +328,29 @@ def test_a_line_that_the_parser_fails_on_is_a_dead_letter_and_the_others_go_on()
 def test_keys():
     assert shard_key("logs.a", 1) == "logs.a/1"
     assert bucket_key("a", 1) == "a#1"
+
+
+def test_late_lines_are_scored_and_marked_and_an_end_is_late_only_after_its_gap(bundle):
+    found, _ = run(*stages(bundle), Memory(), batches())  # their lines arrived years ago
+    assert found
+    assert all(one.late for one in found)
+    stage = stages(bundle)[1]
+    now = found[0].detected_ms
+    gap = 1000 * OPTIONS.session.gap_seconds
+    late = 1000 * APP.flink.late_seconds
+    for kind, age, expected in (("event", late - 1, False), ("event", late + 1, True), ("end", gap + late - 1, False)):
+        changes = {"kind": kind, "arrival_ms": int(now - age), "late": False}
+        assert stage._finished(found[0].model_copy(update=changes)).late == expected
+
+
+def test_no_detection_is_too_large_for_a_broker(bundle):
+    found, _ = run(*stages(bundle), Memory(), batches())
+    one = next(detection for detection in found if detection.before)
+    huge = "\x00" * 65_536
+    before = tuple(each.model_copy(update={"text": huge}) for each in one.before)
+    large = one.model_copy(update={"line": huge, "template_text": huge, "before": before, "session": huge})
+    small = fitting(large)
+    assert small.cut
+    assert small.id == large.id
+    assert len(small.model_dump_json().encode()) <= RECORD_BYTES < len(large.model_dump_json().encode())
+    assert fitting(one) is one
