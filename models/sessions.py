@@ -213,6 +213,7 @@ class SessionTable:
         self._free = list(range(capacity - 1, -1, -1))
         self._clocks: dict[int, tuple[int, int]] = {}  # partition -> event clock (or _NEVER), arrival clock
         self._removed: list[Ints] = []
+        self._saved_serials = 0  # sessions numbered below this may be in what was saved
         self._next_serial = 0
         self._lines = 0
         self._topic = ""
@@ -426,7 +427,7 @@ class SessionTable:
         """Write the state of the sessions touched by the batch; ``rows`` are their last lines."""
         slots = all_slots[rows]
         former = self._col["serial"][slots]
-        self._removed.append(former[self._open[slots] & (former != serials[rows])])
+        self._note(former[self._open[slots] & (former != serials[rows])])
         self._history[slots] = histories
         for name, column in (
             ("serial", serials),
@@ -487,7 +488,7 @@ class SessionTable:
         )
 
     def _release(self, slots: Ints) -> None:
-        self._removed.append(self._col["serial"][slots])
+        self._note(self._col["serial"][slots])
         for slot in slots.tolist():
             del self._slots[self._text["session"][slot]]
             self._free.append(slot)
@@ -497,7 +498,17 @@ class SessionTable:
 
     # -- encoding ------------------------------------------------------------------------------------------------
 
+    def _note(self, serials: Ints) -> None:
+        """Remember what the next delta must take away: only what an earlier one, or a dump, may have brought.
+
+        A table that is never saved remembers nothing.
+        """
+        saved = serials[serials < self._saved_serials]
+        if len(saved):
+            self._removed.append(saved)
+
     def _settle(self) -> None:
+        self._saved_serials = self._next_serial
         self._dirty[:] = False
         self._removed = []
 

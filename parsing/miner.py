@@ -21,6 +21,11 @@ RESERVED = 16
 """Template ids below this are never a hash."""
 
 MAX_TEMPLATES = 20_000
+MAX_CHARACTERS = 4_000_000
+"""Characters of all templates at birth: 200 a template, where there are as many as there may be. A template is held,
+and saved, as three texts; long ones fill the memory before their number does."""
+MAX_ALIASES = 100_000
+"""Beyond it the oldest is forgotten: its template is then another one here, as it is where no alias came."""
 MAX_REMEMBERED = 200_000
 """Masked texts whose template is remembered; at about 150 bytes each. Beyond it the oldest quarter is forgotten."""
 MAX_TOKENS = 128
@@ -89,12 +94,18 @@ class Miner:
         self._drain = IndexedDrain(depth=_DEPTH, sim_th=_SIMILARITY, max_children=_CHILDREN, param_str=_WILDCARD)
         self._by_cluster: dict[int, Mined] = {}
         self._by_id: dict[int, Mined] = {}
+        self._characters = 0
         entries, self.entries = self.entries, []
         for entry in entries:
             self._plant(entry)
 
     def __len__(self) -> int:
         return len(self._by_id)
+
+    @property
+    def full(self) -> bool:
+        """Whether the service has as many templates as it may have; what matches none is ``OVERFLOW_TEMPLATE``."""
+        return len(self.entries) >= self.max_templates or self._characters >= MAX_CHARACTERS
 
     def resolve(self, template: int) -> int:
         """Follow aliases to the template id in use."""
@@ -143,11 +154,13 @@ class Miner:
         """
         if alias_of is not None and self.resolve(alias_of) != template:
             self.aliases[template] = alias_of
+            if len(self.aliases) > MAX_ALIASES:
+                del self.aliases[next(iter(self.aliases))]
             self._redirect()
         known = self._by_id.get(template)
         if known is not None:
             return self._generalise(known, text)
-        if template < RESERVED or len(self.entries) >= self.max_templates:
+        if template < RESERVED or self.full:
             return None
         masked = _NAMED.sub(MARK, text)
         self._plant(Mined(template, masked, masked, text))
@@ -169,12 +182,13 @@ class Miner:
         self._by_cluster[cluster.cluster_id] = entry
         self._by_id.setdefault(entry.id, entry)
         self.entries.append(entry)
+        self._characters += len(entry.birth)
 
     def _mine(self, text: str) -> tuple[int, Mined | None]:
         """Return the template of one text, and the entry if the text made or generalised it."""
         joined = " ".join(_words(text))
         drain = self._drain
-        if len(self.entries) >= self.max_templates:
+        if self.full:
             words = drain.get_content_as_tokens(joined)
             if drain.tree_search(drain.root_node, words, drain.sim_th, False) is None:
                 return OVERFLOW_TEMPLATE, None
