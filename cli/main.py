@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import demo, detecting, job, learn, process, send, services, stack, triage
+from cli import deadletters, demo, detecting, job, learn, process, send, services, stack, triage
 from cli.help import Commands
 from cli.shell import Root, Shell
 
@@ -88,6 +88,7 @@ app.add_typer(services.app, name="settings", rich_help_panel=FLOW)
 
 app.command(rich_help_panel=TRIAGE)(triage.verdict)
 app.add_typer(triage.app, name="alerts", rich_help_panel=TRIAGE)
+app.add_typer(deadletters.app, name="deadletters", rich_help_panel=TRIAGE)
 
 app.command(rich_help_panel=MODELS)(learn.train)
 app.add_typer(learn.models_app, name="models", rich_help_panel=MODELS)

@@ -146,6 +146,9 @@ class DeadLetter(Record):
     detail: str = ""
     head: str
     """The first 1,024 bytes, bytes that are not UTF-8 as ``\\xNN``."""
+    replayed_ms: int = 0
+    """When the line was sent to its topic again (``logcanary deadletters replay``); 0: never. Such a letter repeats one
+    that is there already: of several with one topic, partition and offset the highest holds."""
 
 
 class Template(Record):

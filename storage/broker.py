@@ -15,7 +15,8 @@ import re
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple, TypeVar
 
@@ -60,6 +61,7 @@ __all__ = [
     "partitions_of",
     "producer",
     "read_all",
+    "read_at",
     "service_of",
     "unreachable",
 ]
@@ -270,6 +272,46 @@ def read_all(settings: AppSettings, topic: str) -> Iterator[Record]:
             for partition in [partition for partition in left if client.position(partition) >= ends[partition]]:
                 left.remove(partition)
                 client.pause(partition)
+
+
+def read_at(settings: AppSettings, wanted: Mapping[tuple[str, int], Iterable[int]]) -> Iterator[Record]:
+    """The records at these offsets, by (topic, partition), in offset order; what Kafka does not have is left out.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+    """
+    with _closing(consumer(settings, max_poll_records=2_000, fetch_max_wait_ms=50)) as client:
+        there = [place for place in partitions_of(client, {topic for topic, _ in wanted}) if tuple(place) in wanted]
+        starts = client.beginning_offsets(there) if there else {}
+        ends = client.end_offsets(there) if there else {}
+        for place in there:
+            offsets = sorted({at for at in wanted[tuple(place)] if starts[place] <= at < ends[place]})
+            client.assign([place])
+            yield from _at(settings, client, place, deque(offsets))
+
+
+def _at(settings: AppSettings, client: KafkaConsumer, place: TopicPartition, left: deque[int]) -> Iterator[Record]:
+    """The records at the offsets ``left`` of the one assigned partition."""
+    answered = time.monotonic()
+    if left:
+        client.seek(place, left[0])
+    while left:
+        records = client.poll(timeout_ms=500).get(place, [])
+        for record in records:
+            while left and left[0] < record.offset:
+                left.popleft()  # not there: compacted, or deleted meanwhile
+            if left and left[0] == record.offset:
+                left.popleft()
+                yield as_record(record)
+        position = client.position(place)
+        while left and left[0] < position:  # marks of a transaction have offsets and no record
+            left.popleft()
+        if records:
+            answered = time.monotonic()
+            if left and left[0] != position:
+                client.seek(place, left[0])
+        elif time.monotonic() - answered > ANSWER_SECONDS:
+            raise BrokerUnreachableError(unreachable(settings.kafka.bootstrap))
 
 
 def as_record(record: ConsumerRecord) -> Record:
