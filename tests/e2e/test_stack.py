@@ -119,7 +119,9 @@ def test_a_job_goes_on_from_its_newest_checkpoint(stack_settings: AppSettings) -
         workers = [process for process in marked(stack_settings.home, "taskmanager") if "python" in process.name()]
         kill(stack_settings, "jobmanager")
         # Not the new id: it is written down before Flink has the job.
-        wait_until(lambda: job(stack_settings, "restorable").resubmissions == 1, 150, "the keeper submits the job again")
+        wait_until(
+            lambda: job(stack_settings, "restorable").resubmissions == 1, 150, "the keeper submits the job again"
+        )
         wait_until(lambda: not any(map(psutil.Process.is_running, workers)), 10, "orphaned Python workers end")
         again = job(stack_settings, "restorable")
         assert again.job_id != first
