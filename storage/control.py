@@ -72,15 +72,8 @@ def key_of(record: AnyControl) -> str:
             return marker_key(record.job)
 
 
-def moved_pointer(
-    live: BundlePointer | None,
-    service: str,
-    version: str,
-    author: str,
-    reason: str,
-    after_seconds: float = SWAP_SECONDS,
-) -> BundlePointer:
-    """The pointer that makes a version live.
+def moved_pointer(live: BundlePointer | None, service: str, version: str, author: str, reason: str) -> BundlePointer:
+    """The pointer that makes a version live, for lines that arrive from ``SWAP_SECONDS`` from now on.
 
     Args:
         live: the service's pointer so far.
@@ -88,7 +81,6 @@ def moved_pointer(
         version: of the bundle.
         author: who moves it.
         reason: and why.
-        after_seconds: lines that arrive from then on are scored with it.
     """
     now = time.time_ns() // 1_000_000
     before = [Move(version=live.version, from_ms=live.from_ms), *live.before] if live else []
@@ -100,7 +92,7 @@ def moved_pointer(
         author=author,
         reason=reason,
         moved_ms=now,
-        from_ms=now + int(after_seconds * 1000),
+        from_ms=now + int(SWAP_SECONDS * 1000),
         before=tuple(before),
     )
 

@@ -16,7 +16,7 @@ from storage.files import TEMPORARY, FileInfo, Infos, StorageError, checked, tem
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-"""A DataNode under load takes seconds to answer; a minute of silence is a fault."""
+"""A DataNode under load takes seconds to answer; half a minute of silence is a fault."""
 CONNECTIONS = 16
 """HTTP connections kept open per server; more threads than this open new ones."""
 

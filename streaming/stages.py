@@ -6,13 +6,13 @@ Usage::
     out = stage.parse(shard_key("logs.pay", 0), frame, saved=None)   # out.events, out.dead, out.statistic, ...
 
     stage = ScoreStage(settings, view, Bundles(registry))
-    out = stage.score("pay#0", data, saved=lambda: Saved(b"", []))   # out.detections, out.statistic, out.saved
+    out = stage.score("pay#0", data, saved=lambda: Saved(b"", []))   # out.detections, out.statistics, out.whole
 
 Both keep their tables in memory, ask for saved state only when a key is new to them, and say what is to be saved.
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 
@@ -282,7 +282,7 @@ class ScoreStage:
         parts = []
         for part, versions in portions(events, self._view.pointers.get(service)):
             began = time.perf_counter()
-            live = self._bundles.of(service, versions, self._view.templates.get(service, {}))
+            live = self._in_force(service, versions)
             bucket = self._bucket(key, service, live, saved)
             parts.append(self._judge(key, bucket, live, part, bucket.table.extend(part), began))
         return self._output(service, bucket, parts)
@@ -291,14 +291,16 @@ class ScoreStage:
         """End the sessions that have been quiet for the gap by the wall clock."""
         began = time.perf_counter()
         service = key.rpartition(SERVICE_BUCKET)[0]
-        versions = versions_at(self._view.pointers.get(service), now_ms())
-        live = self._bundles.of(service, versions, self._view.templates.get(service, {}))
+        live = self._in_force(service, versions_at(self._view.pointers.get(service), now_ms()))
         bucket = self._bucket(key, service, live, saved)
         windows = bucket.table.expire(now_ms())
         if not len(windows):
             return self._output(service, bucket, [], saving=bucket.resized)
         nothing = Events.empty(service, bucket.topic or f"{self._settings.kafka.log_prefix}{service}")
         return self._output(service, bucket, [self._judge(key, bucket, live, nothing, windows, began)])
+
+    def _in_force(self, service: str, versions: Sequence[str]) -> Live:
+        return self._bundles.of(service, versions, self._view.templates.get(service, {}))
 
     def _bucket(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Bucket:
         """The bucket, with a table of the length of history that the bundle looks at."""

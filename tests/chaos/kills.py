@@ -35,11 +35,12 @@ from storage.broker import admin, ensure_topics, read_all
 from storage.control import ControlWriter
 from storage.files import open_files
 from streaming.names import job_name
+from streaming.stages import now_ms
 from streaming.submit import cancel, list_jobs, submit
 from tests.chaos import checks
 from tests.chaos.expected import Expected, expect
 from tests.chaos.orders import Orders, bundle_for, options_of
-from tests.chaos.strikes import TARGETS, ChaosError, Strikes, Struck, now_ms, until
+from tests.chaos.strikes import TARGETS, ChaosError, Strikes, Struck, until
 from tests.chaos.traffic import Follower, Sender
 
 PARTITIONS = 4

@@ -17,6 +17,7 @@ from deploy.paths import PROJECT, DeployError
 from deploy.stack import is_up, up
 from deploy.status import PartStatus, read_status
 from storage.broker import BrokerUnreachableError, KafkaError
+from streaming.stages import now_ms
 from streaming.submit import list_jobs
 
 TARGETS = (
@@ -134,11 +135,6 @@ class Strikes:
     def _part(self, name: str) -> PartStatus:
         parts = {part.name: part for part in read_status(self.settings.home).parts}
         return parts.get(name, PartStatus(name=name))
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 UTC."""
-    return time.time_ns() // 1_000_000
 
 
 def is_back(part: PartStatus, pid: int) -> bool:
