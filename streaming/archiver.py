@@ -50,9 +50,13 @@ from streaming.watchdog import still_alive, stop_watching
 GRACE_SECONDS = 5.0
 """After a slot's end, and without a new line, for this long, its file is closed: stragglers of a batching producer."""
 POLL_MILLISECONDS = 500
-POLL_RECORDS = 20_000
-"""Lines taken from Kafka at once: enough that the work per call does not count."""
-PARTITION_FETCH_BYTES = 4 * 1024 * 1024
+STEP_RECORDS = 20_000
+STEP_BYTES = 16 * 1024 * 1024
+"""Lines, and bytes of lines, taken from Kafka in a round: enough that the work per round does not count."""
+POLL_RECORDS = 200
+"""Lines taken at once. The client unpacks compressed lines as it hands them out, whatever their bytes: this is how far
+a round may pass ``STEP_BYTES``."""
+PARTITION_FETCH_BYTES = 2 * 1024 * 1024
 TOPICS_SECONDS = 10.0
 """How often new topics are looked for."""
 SESSION_SECONDS = 10.0
@@ -292,14 +296,25 @@ class Archiver:
         self._throttle()
 
     def _poll(self) -> dict[TopicPartition, list[KafkaRecord]]:
+        """Lines by partition, in order; waits for the first."""
+        polled: dict[TopicPartition, list[KafkaRecord]] = {}
+        count = size = 0
         try:
-            records: dict[TopicPartition, list[KafkaRecord]] = self._client.poll(timeout_ms=POLL_MILLISECONDS)
+            while count < STEP_RECORDS and size < STEP_BYTES:
+                more = self._client.poll(timeout_ms=0 if count else POLL_MILLISECONDS)
+                if not more:
+                    break
+                for key, records in more.items():
+                    polled.setdefault(key, []).extend(records)
+                    count += len(records)
+                    size += sum(len(record.value or b"") for record in records)
+                if self._rebalances.notes:
+                    break  # who owns what has changed: what comes next belongs to other owners
         except KafkaError as error:
             # One partition that cannot be read, or a broker that restarts, must not stop the others.
             log.error("cannot read from Kafka, trying again in %.0f s: %s", RETRY_SECONDS, error)
             time.sleep(RETRY_SECONDS)
-            return {}
-        return records
+        return polled
 
     def _rebalance(self) -> None:
         """Own what the group gave, forget what it took; lines not written yet are read again by the next owner."""

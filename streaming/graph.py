@@ -40,7 +40,12 @@ from streaming.operators import (
 
 ARROW_LINES = 20_000
 """Lines in a frame at most: with 5,000 the job takes 20 % more CPU time, as it does more once a batch. What the source
-reads within ``flink.batch_milliseconds`` is the other bound."""
+reads within ``flink.batch_milliseconds`` is the second bound, and 16 MiB the third: a class of ours ends a batch there,
+as Flink knows no bound by bytes (``deploy/java``)."""
+FETCH_BYTES = 16 * 1024 * 1024
+"""What a broker hands over at once, over all partitions."""
+POLL_RECORDS = 500
+"""Lines the source takes at once; it holds four such portions, of 33 MB at most."""
 BUNDLE_LINES = 40_000
 """Lines between two answers of the framing function; the bundle's time ends it first on all but the fastest streams."""
 BUNDLE_BATCHES = 16
@@ -158,7 +163,10 @@ def _source_options(settings: AppSettings, name: str, topics: str, start: str) -
         "properties.bootstrap.servers": settings.kafka.bootstrap,
         "properties.group.id": job_name(name),
         "properties.auto.offset.reset": "latest",
-        "properties.max.poll.records": "5000",
+        "properties.max.poll.records": str(POLL_RECORDS),
+        "properties.fetch.max.bytes": str(FETCH_BYTES),
+        # Read by a class of ours (deploy/java): Kafka is to keep no more of a line than the job reads.
+        "properties.logcanary.value.bytes": str(settings.flink.max_line_bytes + 1),
         "format": "raw",
     }
     if start not in modes:

@@ -152,8 +152,9 @@ class TicketPasses(Passes):
         return text.replace(TICKET_DAY, day.isoformat().encode())
 
     def message(self, line: bytes) -> str:
-        """What follows the ids in the runtime's record."""
-        return re.split(r"SpanID: \w+ ", str(json.loads(line)["log"]), maxsplit=1)[-1]
+        """What follows the ids in the runtime's record; a few of them are torn after their end."""
+        record, _ = json.JSONDecoder().raw_decode(line.decode(errors="replace"))
+        return re.split(r"SpanID: \w+ ", str(record["log"]), maxsplit=1)[-1]
 
 
 def _later(day: bytes, days: int) -> bytes:
