@@ -15,7 +15,7 @@ never on how they were cut into batches.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
@@ -158,10 +158,20 @@ class SessionTable:
         begins, closed = self._fate(batch, slots, order, existed, expiry_of_old)
         return self._cut(events, batch, slots, order=order, begins=begins, closed=closed)
 
-    def expire(self, now_ms: int) -> Windows:
-        """End the sessions whose last line arrived longer than the gap ago (wall clock, for quiet services)."""
-        late = self._open & ~self._stream & (self._col["arrival"] < now_ms - self._gap)
-        return self._ended(np.flatnonzero(late))
+    def expire(self, quiet_ms: Callable[[int], int]) -> Windows:
+        """End the sessions that rest for longer than the gap though no line comes that would say so.
+
+        The time of a partition goes on from its newest arrival by what has passed here since that line came. The wall
+        clock would end, after an outage, sessions whose next lines still wait in Kafka.
+
+        Args:
+            quiet_ms: for how long nothing has come from a partition (its number is given), ms.
+        """
+        late = np.zeros(len(self._open), dtype=np.bool_)
+        for partition, (_, newest) in self._clocks.items():
+            of_partition = self._col["partition"] == partition
+            late |= of_partition & (self._col["arrival"] < newest + quiet_ms(partition) - self._gap)
+        return self._ended(np.flatnonzero(late & self._open & ~self._stream))
 
     def close(self) -> Windows:
         """End all sessions but the streams: the log is over."""

@@ -260,16 +260,21 @@ class _Bucket:
     partition: int = 0
     last_offset: int = 0
     newest: tuple[int, int] = field(default=(0, 0))  # arrival, event time (ms)
+    heard: dict[int, int] = field(default_factory=dict)  # partition -> when its last lines came here (ms)
 
 
 class ScoreStage:
     """The session tables of the buckets that one operator instance has."""
 
-    def __init__(self, settings: AppSettings, view: ControlView, bundles: Bundles) -> None:
+    def __init__(
+        self, settings: AppSettings, view: ControlView, bundles: Bundles, clock: Callable[[], int] = now_ms
+    ) -> None:
         self._settings = settings
         self._view = view
         self._bundles = bundles
+        self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
+        self._began = clock()
 
     def control(self, key: str, value: bytes | None) -> None:
         """Take in a record of the control topic; verdicts and settings are in force from the next batch on."""
@@ -285,15 +290,17 @@ class ScoreStage:
             live = self._in_force(service, versions)
             bucket = self._bucket(key, service, live, saved)
             parts.append(self._judge(key, bucket, live, part, bucket.table.extend(part), began))
+        bucket.heard |= dict.fromkeys(np.unique(events.column("partition")).tolist(), self._clock())
         return self._output(service, bucket, parts)
 
     def expire(self, key: str, saved: Callable[[], Saved]) -> ScoreOutput:
-        """End the sessions that have been quiet for the gap by the wall clock."""
+        """End the sessions that have been quiet for the gap."""
         began = time.perf_counter()
         service = key.rpartition(SERVICE_BUCKET)[0]
-        live = self._in_force(service, versions_at(self._view.pointers.get(service), now_ms()))
+        now = self._clock()
+        live = self._in_force(service, versions_at(self._view.pointers.get(service), now))
         bucket = self._bucket(key, service, live, saved)
-        windows = bucket.table.expire(now_ms())
+        windows = bucket.table.expire(lambda partition: now - bucket.heard.get(partition, self._began))
         if not len(windows):
             return self._output(service, bucket, [], saving=bucket.resized)
         nothing = Events.empty(service, bucket.topic or f"{self._settings.kafka.log_prefix}{service}")
@@ -384,7 +391,7 @@ class ScoreStage:
             gap = self._view.settings_of(service).session.gap_seconds
             shortest, longest = EXPIRY_SECONDS
             period = int(min(max(gap / 4, shortest), longest) * 1000)
-            again = (now_ms() // period + 1) * period
+            again = (self._clock() // period + 1) * period
         detections = [one for found, _ in parts for one in found]
         return ScoreOutput(detections, [statistic for _, statistic in parts], whole, change, again)
 

@@ -179,13 +179,18 @@ def test_an_impossible_time_moves_no_clock():
     assert len(table.extend(far).ends) == 0
 
 
-def test_a_quiet_service_ends_its_sessions_by_the_wall_clock():
+def test_a_quiet_partition_ends_its_sessions():
     table = SessionTable(window=2, gap_seconds=10, max_open=10)
-    table.extend(events_of([("a", 5), ("", 6)]))
-    assert len(table.expire(10_000_000 + 10_000)) == 0
-    windows = table.expire(10_000_000 + 10_001)
+    table.extend(events_of([("a", 5), ("", 6), {"session": "b", "partition": 1, "arrival": 99}]))
+    quiet = {0: 9_999, 1: 9_999}
+    # The newest line of partition 0 came a millisecond after that of session a.
+    assert len(table.expire(quiet.__getitem__)) == 0
+    quiet[0] += 1
+    windows = table.expire(quiet.__getitem__)
     assert windows.ends.session == ["a"]
     assert windows.contexts.tolist() == [[0, 5]]
+    quiet[1] = 10_001
+    assert table.expire(quiet.__getitem__).ends.session == ["b"]
     assert len(table) == 0
 
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -278,17 +279,29 @@ def test_a_verdict_suppresses_from_the_next_batch_on(bundle):
     assert sum(one.suppressed for one in statistics) == len(found)
 
 
-def test_quiet_sessions_end_by_the_wall_clock(bundle):
-    parse, score = stages(bundle)
+def test_quiet_sessions_end_when_nothing_has_come_for_the_gap_however_long_lines_wait_in_kafka(bundle):
+    clock = {"now": 2_000_000_000_000}  # years after the lines arrived
+    view, gap = ControlView(), int(OPTIONS.session.gap_seconds * 1000)
+    score = ScoreStage(APP, view, Bundles(Shelf(bundle)), clock=lambda: clock["now"])
+    tell(score, pointer(bundle.manifest.version))
     memory = Memory()
-    run(parse, score, memory, batches()[:1])  # its lines arrived years ago
+    run(stages(bundle)[0], score, memory, batches()[:1])
     keys = list(memory.changes)
-    ended = [score.expire(key, lambda: pytest.fail("known already")) for key in keys]
-    counts = [one for out in ended for one in out.statistics]
+
+    def ended(stage):
+        return [stage.expire(key, partial(Saved, b"", memory.changes[key])) for key in keys]
+
+    clock["now"] += gap - 100  # all lines of the batch arrived within 70 ms
+    assert not any(out.statistics for out in ended(score)), "the gap is not over"
+    again = ScoreStage(APP, view, Bundles(Shelf(bundle)), clock=lambda: clock["now"])
+    clock["now"] += 200
+    assert not any(out.statistics for out in ended(again)), "a restarted job has not listened for long enough"
+    outputs = ended(score)
+    counts = [one for out in outputs for one in out.statistics]
     assert sum(one.windows for one in counts) > 10
     assert all(one.lines == one.sessions == 0 for one in counts)
-    assert all(out.look_again_ms == 0 for out in ended)
-    assert not any(score.expire(key, lambda: None).statistics for key in keys)
+    assert all(out.look_again_ms == 0 for out in outputs)
+    assert not any(out.statistics for out in ended(score))
 
 
 def test_new_settings_and_templates_reach_a_running_parser():
