@@ -1,7 +1,7 @@
 # One command a verb; `make help` prints them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-core test chaos soak lint format demo up down status lock
+.PHONY: help python setup setup-core test chaos kills fuzz memory soak lint format demo up down status lock
 
 # Names lie (a pyenv shim may exist for a version that does not): a Python is what answers.
 RIGHT := import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -28,8 +28,17 @@ test: setup lint ## set-up, lint and every test, the real stack included
 KILLS ?= 50
 LINES ?= 1000000
 SEED ?= 1
-chaos: setup ## kill -9 of every part at random moments; KILLS=50 LINES=1000000 SEED=1
+RECORDS ?= 10000
+chaos: kills fuzz memory ## the long forms: kills, fuzzed lines, what would not fit into memory; an hour
+
+kills: setup ## kill -9 of every part at random moments; KILLS=50 LINES=1000000 SEED=1
 	@$(BIN)/python -m tests.chaos.kills --kills $(KILLS) --lines $(LINES) --seed $(SEED)
+
+fuzz: setup ## lines of every bad kind: none lost, nothing raised; LINES=1000000 SEED=1
+	@$(BIN)/python -m tests.chaos.fuzz --lines $(LINES) --seed $(SEED)
+
+memory: setup ## huge lines, countless sessions and templates: bounded; RECORDS=10000 of 1 MB
+	@$(BIN)/python -m tests.chaos.memory --records $(RECORDS)
 
 MINUTES ?= 60
 RATE ?= 25000

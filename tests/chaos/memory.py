@@ -42,7 +42,7 @@ UNACKNOWLEDGED = 64
 """Records on their way to Kafka."""
 PATIENCE_SECONDS = 420
 """For the job to catch up with one kind of lines."""
-LIMIT_MB = {"taskmanager": 1_900, "worker": 900, "archiver": 1_100, "exporter": 400}
+LIMIT_MB = {"taskmanager": 1_900, "worker": 900, "archiver": 1_300, "exporter": 400}
 """Resident memory at most. The TaskManager's is what Flink is given (``deploy.cluster.MEMORY_MB``); a worker is one
 Python process beside it; the archiver's buffer is 256 MiB, and a file on its way takes it a few times over."""
 PATTERN = "logs.memory-{}"

@@ -58,3 +58,15 @@ def test_every_metric_is_documented_and_no_other():
         re.findall(r"^\| `(logcanary_[a-z_]+)`", (ROOT / "docs/metrics.md").read_text(), flags=re.MULTILINE)
     )
     assert documented == exported
+
+
+def test_every_invariant_names_tests_that_exist():
+    text = (ROOT / "docs/invariants.md").read_text()
+    sentences = re.findall(r"^- (\d+\.\d+) (.*?)(?=^- |^#|\Z)", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(sentences) > 30
+    for number, sentence in sentences:
+        named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`", sentence)
+        assert named, f"{number} names no test"
+        for path, test in named:
+            assert (ROOT / path).exists(), f"{number}: {path}"
+            assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{number}: {test}"
