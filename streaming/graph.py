@@ -26,7 +26,7 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.util.java_utils import get_j_env_configuration
 
 from contracts.settings import AppSettings
-from streaming.names import job_name, topic_pattern
+from streaming.names import FRAME_BYTES, FRAME_LINES, job_name, topic_pattern
 from streaming.operators import (
     BYTES,
     CATALOGUE,
@@ -37,10 +37,6 @@ from streaming.operators import (
     ScoreOperator,
 )
 
-FRAME_LINES = 20_000
-"""Lines in a frame at most: with 5,000 the job takes 20 % more CPU time, as it does more once a batch."""
-FRAME_BYTES = 4 * 1024 * 1024
-"""Bytes of lines in a frame: Flink writes a record of more than 5 MiB to a temporary file on its way between tasks."""
 BATCH_BYTES = 16 * 1024 * 1024
 """Bytes of lines that an instance of the source collects before it hands on all frames; ``flink.batch_milliseconds`` is
 the bound on quiet streams."""

@@ -23,7 +23,7 @@ from storage.bulk import BulkSender
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
 from streaming.bundles import Bundles
-from streaming.graph import FRAME_BYTES, FRAME_LINES
+from streaming.names import FRAME_BYTES, FRAME_LINES
 from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
 from tests.packing import pack
