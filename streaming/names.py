@@ -1,4 +1,4 @@
-"""Names and sizes that several parts agree on in Kafka and Flink; free of Flink, so that the command line starts fast."""
+"""Names and sizes several parts agree on in Kafka and Flink; free of Flink, so that the command line starts fast."""
 
 import re
 
