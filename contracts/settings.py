@@ -43,7 +43,7 @@ class FlinkOptions(Options):
     checkpoints: str = ""
     """Folder or address of checkpoints; empty: the local stack's own folder."""
     batch_milliseconds: int = Field(default=200, ge=10, le=10_000)
-    """Length of the tumbling processing-time window that makes a micro-batch."""
+    """A line waits at most this long for the others of its micro-batch."""
     buckets: int = Field(default=4, ge=1, le=1024)
     """Session buckets a service's lines are scored in."""
     max_line_bytes: int = Field(default=65_536, ge=256)

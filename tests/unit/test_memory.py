@@ -16,7 +16,6 @@ from parsing.miner import OVERFLOW_TEMPLATE, Miner
 from parsing.parser import Parser
 from storage.archive import batch_of
 from streaming.archiver import Buffer
-from streaming.frames import FRAME_BYTES, pack, unpack
 from tests.chaos.tables import session_events, sessions_through, strange_lines, templates_through
 from tests.unit.test_archive_files import NOON, Line
 
@@ -158,16 +157,6 @@ def test_answers_remembered_of_a_model_take_the_same_room_however_many():
 
     before, after = growth(store)
     assert after - before < 100_000
-
-
-def test_frames_are_bounded_by_bytes_and_lines_by_the_limit():
-    limit, number = 65_536, 300
-    lines = [b"x" * (limit + 1)] * number
-    columns = np.zeros(number, np.int64), np.arange(number), np.full(number, NOON)
-    frames = list(pack(["logs.web"] * number, *columns, lines, limit))
-    assert len(frames) > 3
-    assert max(len(frame) for _, _, frame in frames) <= FRAME_BYTES + limit + 100 * 28
-    assert sum(len(unpack(frame, "web")) for _, _, frame in frames) == number
 
 
 def test_an_open_file_of_the_archive_is_bounded_by_its_bytes():

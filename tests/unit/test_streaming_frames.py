@@ -2,11 +2,16 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from py4j.java_gateway import JavaGateway
 
+from deploy.cluster import flink_python
+from deploy.java import find_java
+from deploy.loopback import loopback_classes
 from parsing.events import Lines
-from streaming.frames import FrameError, pack, pieces, shard_key, unpack
+from streaming.frames import FrameError, pieces, shard_key, unpack
+from tests.packing import pack
 
 LINES = st.lists(
     st.tuples(
@@ -56,17 +61,29 @@ def test_long_lines_are_cut_and_their_length_is_kept(rows, limit):
         assert whole.tolist() == [-1 if value is None else len(value) for value in mine]
 
 
-def test_a_frame_that_would_be_too_large_comes_in_parts(monkeypatch):
-    monkeypatch.setattr("streaming.frames.FRAME_BYTES", 10)
-    rows = [("logs.a", row % 2, row, row, b"x" * (row % 7) if row % 5 else None) for row in range(100)]
-    frames = packed(rows)
-    assert len({first for first, _, _ in frames}) == len(frames) > 20
-    for key in ("logs.a/0", "logs.a/1"):
-        parts = [unpack(frame, "a") for _, name, frame in frames if name == key]
-        mine = [row for row in rows if shard_key(row[0], row[1]) == key]
-        assert [value for part in parts for value in values_of(part)] == [row[4] for row in mine]
-        assert [offset for part in parts for offset in part.offsets.tolist()] == [row[2] for row in mine]
-        assert all(len(part.blob) < 10 + 7 for part in parts)
+@pytest.fixture(scope="module")
+def jvm():
+    """A JVM with the classes of ``deploy/java`` that pack frames."""
+    java = find_java()
+    classes = loopback_classes(java, flink_python())
+    gateway = JavaGateway.launch_gateway(classpath=str(classes), java_path=str(java.binary), die_on_exit=True)
+    yield gateway.jvm
+    gateway.shutdown()
+
+
+@settings(deadline=None)
+@given(LINES, LINES, st.integers(1, 20))
+def test_the_jvm_packs_the_same_frames_one_after_another(jvm, first, second, limit):
+    buffer = jvm.logcanary.FrameBuffer("logs.größe", 7, limit)
+    for rows in (first, second):
+        mine = [("logs.größe", 7, *row[2:]) for row in rows]
+        for _, _, offset, arrival, value in mine:
+            buffer.add(offset, arrival, value)
+        expected = packed(mine, limit)
+        assert buffer.lines() == len(mine)
+        assert [bytes(buffer.take())] == [frame for _, _, frame in expected]
+        assert {key for _, key, _ in expected} == {buffer.key()}
+    assert (buffer.lines(), buffer.bytes()) == (0, 0)
 
 
 @given(LINES, st.integers(1, 9))

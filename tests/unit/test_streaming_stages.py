@@ -18,8 +18,9 @@ from parsing.events import Events, Lines
 from parsing.parser import Parser
 from storage.control import ControlView, key_of
 from streaming.bundles import Bundles, Live, versions_at
-from streaming.frames import pack, shard_key
+from streaming.frames import shard_key
 from streaming.stages import RECORD_BYTES, ParseStage, Saved, ScoreStage, bucket_key, fitting, parse_safely
+from tests.packing import pack
 
 SERVICE, TOPIC = "shop", "logs.shop"
 OPTIONS = ServiceSettings(service=SERVICE, detector=DetectorOptions(kind="ngram", window=4, end_event="off"))
