@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from contracts.settings import AppSettings
+from deploy.classes import BEAM, class_options, our_classes
 from deploy.jars import class_path
 from deploy.java import Java, find_java
-from deploy.loopback import BEAM, loopback_classes, loopback_options
 from deploy.parts import Part, Plan, answers, get_json
 from deploy.paths import PROJECT, DeployError
 from deploy.status import replace_text
@@ -86,7 +86,7 @@ def flink_python() -> Path:
 def flink_class_path(java: Java) -> str:
     """Return the class path of JobManager, TaskManager and client: the distribution last, as in Flink's scripts."""
     jars = sorted((flink_home() / "lib").glob("*.jar"), key=lambda jar: (jar.name.startswith("flink-dist"), jar.name))
-    ours = [loopback_classes(java, flink_python()), flink_python(), *class_path("connector")]
+    ours = [our_classes(java, flink_python()), flink_python(), *class_path("connector")]
     return ":".join(str(path) for path in [*ours, *jars])
 
 
@@ -102,7 +102,7 @@ def shipped_java_options() -> list[str]:
 def java_options(java: Java) -> list[str]:
     """Return the options every Java process of Flink needs."""
     manager = ["-Djava.security.manager=allow"] if java.version > 17 else []
-    return [*shipped_java_options(), *manager, "-XX:+IgnoreUnrecognizedVMOptions", *loopback_options()]
+    return [*shipped_java_options(), *manager, "-XX:+IgnoreUnrecognizedVMOptions", *class_options()]
 
 
 def environment(home: Path, java: Java) -> dict[str, str]:

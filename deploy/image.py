@@ -14,8 +14,8 @@ from pathlib import Path
 
 from contracts.settings import AppSettings
 from deploy import cluster
+from deploy.classes import class_options
 from deploy.java import find_java
-from deploy.loopback import loopback_options
 from deploy.parts import Plan
 from deploy.paths import DeployError
 from deploy.ports import USUAL
@@ -41,7 +41,7 @@ def command(part: str, plan: Plan, jobmanager: str) -> list[str]:
     make = {"jobmanager": cluster.jobmanager, "taskmanager": cluster.taskmanager}[part](plan)
     make.prepare()
     plan.temporary(part).mkdir(parents=True, exist_ok=True)
-    closed = loopback_options()
+    closed = class_options()
     words = [word for word in make.command() if word not in closed[1:]]  # Prometheus scrapes from another machine
     for name, value in overrides(part, jobmanager).items():
         words += ["-D", f"{name}={value}"]

@@ -1,11 +1,11 @@
-"""Downloads of the local stack: jars, Debian's tools, and the one Java class of ours compiled."""
+"""Downloads of the local stack: jars, Debian's tools, and the Java classes of ours compiled."""
 
 import sys
 
 from deploy import jars, tools
+from deploy.classes import our_classes
 from deploy.cluster import flink_python
 from deploy.java import find_java
-from deploy.loopback import loopback_classes
 from deploy.paths import DeployError
 
 CHANGED = 10
@@ -16,7 +16,7 @@ def main() -> int:
     """Fetch what is missing; the exit status is 0 (nothing was), 10 or 1 (it failed, and standard error says why)."""
     try:
         changed = bool(jars.fetch(jars.read_lock())) | bool(tools.fetch())
-        loopback_classes(find_java(), flink_python())
+        our_classes(find_java(), flink_python())
     except DeployError as error:
         print(error, file=sys.stderr)
         return 1

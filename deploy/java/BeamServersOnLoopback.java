@@ -19,7 +19,7 @@ import org.apache.beam.vendor.grpc.v1p60p1.io.grpc.netty.NettyServerBuilder;
  * talks to its Python workers, without a password.
  *
  * Beam's own chooses a loopback address and then listens on its port alone, which means on all addresses; this one
- * listens on the address. Nothing else differs. See deploy/loopback.py.
+ * listens on the address. Nothing else differs. See deploy/classes.py.
  */
 public class ServerFactory$InetSocketAddressServerFactory extends ServerFactory {
     private final ServerFactory.UrlFactory urlFactory;

@@ -8,7 +8,7 @@ import java.util.Map;
  *
  * Kafka unpacks compressed records as they are polled, so that a poll of a fetched megabyte may be a gigabyte, and the
  * source holds several polls. Where a consumer has the property logcanary.value.bytes, this one cuts what is longer
- * before it is kept. Nothing else differs. See deploy/loopback.py.
+ * before it is kept. Nothing else differs. See deploy/classes.py.
  */
 public class ByteArrayDeserializer implements Deserializer {
     private int most = Integer.MAX_VALUE;

@@ -10,7 +10,7 @@ import sun.net.httpserver.DefaultHttpServerProvider;
  * The JDK's HTTP server, bound to loopback whatever address was asked for.
  *
  * Flink's Prometheus reporter listens on all addresses and has no setting for it. Named by the system property
- * com.sun.net.httpserver.HttpServerProvider; see deploy/loopback.py.
+ * com.sun.net.httpserver.HttpServerProvider; see deploy/classes.py.
  */
 public class LoopbackHttpServerProvider extends HttpServerProvider {
     private final DefaultHttpServerProvider provider = new DefaultHttpServerProvider();

@@ -16,8 +16,8 @@ import yaml
 
 from contracts.settings import AppSettings, FlinkOptions
 from deploy import cluster, image, jars, jobs, monitoring, processes
+from deploy.classes import class_options
 from deploy.java import SUPPORTED, find_java
-from deploy.loopback import loopback_options
 from deploy.parts import Plan
 from deploy.paths import PROJECT, DeployError
 from deploy.ports import USUAL, Ports, is_free
@@ -224,7 +224,7 @@ def test_the_images_flink_is_the_local_stacks_with_other_addresses(tmp_path: Pat
         local = make(plan).command()
         words = image.command(part, plan, "far-away")
         assert "jobmanager.rpc.address=far-away" in words
-        assert [word for word in local if word not in words] == [loopback_options()[1]]
+        assert [word for word in local if word not in words] == [class_options()[1]]
     prometheus = yaml.safe_load((PROJECT / "deploy" / "images" / "prometheus.yml").read_text())
     ours = yaml.safe_load(monitoring.configuration(plan))
     assert prometheus["global"] == ours["global"]

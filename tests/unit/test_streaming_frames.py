@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from py4j.java_gateway import JavaGateway
 
+from deploy.classes import our_classes
 from deploy.cluster import flink_python
 from deploy.java import find_java
-from deploy.loopback import loopback_classes
 from parsing.events import Lines
 from streaming.frames import FrameError, pieces, shard_key, unpack
 from tests.packing import pack
@@ -65,7 +65,7 @@ def test_long_lines_are_cut_and_their_length_is_kept(rows, limit):
 def jvm():
     """A JVM with the classes of ``deploy/java`` that pack frames."""
     java = find_java()
-    classes = loopback_classes(java, flink_python())
+    classes = our_classes(java, flink_python())
     gateway = JavaGateway.launch_gateway(classpath=str(classes), java_path=str(java.binary), die_on_exit=True)
     yield gateway.jvm
     gateway.shutdown()

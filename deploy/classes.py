@@ -23,12 +23,12 @@ BEAM = "org.apache.beam."
 """A job brings Beam along in a class loader of its own, child first: ours must win, so Beam comes from the parent."""
 
 
-def loopback_options() -> list[str]:
-    """Return the Java options that put the classes of ``loopback_classes`` to work."""
+def class_options() -> list[str]:
+    """Return the Java options that put the classes of ``our_classes`` to work."""
     return [EXPORTS, "-Dcom.sun.net.httpserver.HttpServerProvider=LoopbackHttpServerProvider"]
 
 
-def loopback_classes(java: Java, flink_python: Path) -> Path:
+def our_classes(java: Java, flink_python: Path) -> Path:
     """Return the folder of the compiled classes, compiled first where the cache has none for these sources.
 
     It must be first on the class path, ahead of the jar ``flink_python`` that holds Beam.
