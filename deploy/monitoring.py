@@ -8,7 +8,7 @@ SCRAPE_SECONDS = 5
 """Also the interval of rules: an alert is there 10 s after its cause at most, plus its own waiting time."""
 
 FLINK_SECONDS = 15
-"""Flink writes thousands of series, which was an eighth of its samples of CPU time at 5 s; no rule needs them sooner."""
+"""Flink writes thousands of series, an eighth of its samples of CPU time at 5 s; no rule needs them sooner."""
 
 CONFIGURATION = """\
 global:
