@@ -6,6 +6,11 @@
 
 A move is in force from a stated time of arrival on. Kafka's clock gives each line its arrival once and for all, so that
 time is an offset in each partition, and a line that is read again after a crash meets the bundle it met before.
+
+A bundle that is damaged or too new is refused: the one before it counts, and a sentence says why. A store that is away
+refuses nothing: to score with the bundle before would judge lines by what does not count for them, and differently once
+they are read again. It is waited for, and where it stays away the error goes up: Flink starts the job anew until the
+store answers. All services of the job stand still for so long, and none loses a line: they wait in Kafka.
 """
 
 import time
@@ -20,9 +25,15 @@ from contracts.records import BundlePointer, Template
 from models.bundle import Bundle
 from models.scorer import Scorer
 from parsing.events import Events
+from storage.files import StorageError
 
 RETRY_SECONDS = 15.0
-"""A bundle that could not be read is tried again after this long: the registry may have been away."""
+"""A bundle that was refused is tried again after this long: its files may have been put right."""
+PATIENCE_SECONDS = 20.0
+"""How long a store that is away is waited for: a short outage costs less so than a start of the job. A checkpoint waits
+meanwhile, and has two minutes."""
+ASK_AGAIN_SECONDS = 1.0
+"""Between two attempts."""
 SCORERS_KEPT = 2
 """Of a service: the one in force, and the one before for the lines that arrived before the move."""
 
@@ -58,7 +69,12 @@ class BundleSource(Protocol):
     """Where bundles come from: ``models.registry.Registry`` is one."""
 
     def load(self, service: str, version: str) -> Bundle:
-        """The bundle of this service and version; raises where it cannot be had or fails its checks."""
+        """The bundle of this service and version.
+
+        Raises:
+            StorageError: The store is away, which says nothing about the bundle.
+            Exception: Anything else: the bundle is refused.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +90,14 @@ class Live:
 
 
 class Bundles:
-    """The scorers of all services, made when a version is first asked for."""
+    """The scorers of all services, made when a version is first asked for.
 
-    def __init__(self, source: BundleSource) -> None:
+    ``patience`` is how long, in seconds, a store that is away is waited for.
+    """
+
+    def __init__(self, source: BundleSource, patience: float = PATIENCE_SECONDS) -> None:
         self._source = source
+        self._patience = patience
         self._live: dict[str, dict[str, Live]] = {}  # service -> version, used last at the end
         self._refused: dict[tuple[str, str], tuple[str, float]] = {}  # why, and when to try again
 
@@ -85,6 +105,9 @@ class Bundles:
         """The first of these versions that can be had, with the reason why one before it cannot.
 
         A new scorer learns the texts of the ``catalogue``, so that it can name the events before a finding.
+
+        Raises:
+            StorageError: The store stays away, so that nobody can say which bundle counts.
         """
         refused = ""
         for version in versions:
@@ -105,9 +128,11 @@ class Bundles:
         if time.monotonic() < self._refused.get((service, version), ("", 0.0))[1]:
             return None
         try:
-            bundle = self._source.load(service, version)
+            bundle = self._fetch(service, version)
             scorer = Scorer(bundle)
             scorer.adopt({int(template, 16): entry.text for template, entry in catalogue.items()})
+        except StorageError:
+            raise
         except Exception as error:  # whatever is wrong with a bundle, the stream and the old bundle go on
             self._refuse(service, version, str(error))
             return None
@@ -117,6 +142,21 @@ class Bundles:
         while len(scorers) > SCORERS_KEPT:
             del scorers[next(iter(scorers))]
         return live
+
+    def _fetch(self, service: str, version: str) -> Bundle:
+        """Load a bundle; while the store is away, ask again for as long as there is patience."""
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return self._source.load(service, version)
+            except StorageError as error:
+                if time.monotonic() + ASK_AGAIN_SECONDS > deadline:
+                    raise StorageError(
+                        f"bundle {version} of {service} cannot be read, its lines wait in Kafka: {error} "
+                        "(Where the store answers and this bundle alone is lost, delete its folder in the registry: "
+                        "the bundle before it then counts.)"
+                    ) from error
+            time.sleep(ASK_AGAIN_SECONDS)  # a store that comes back tells nobody
 
     def refuse(self, service: str, version: str, error: Exception) -> Live:
         """Take a scorer that raised out of force; returns what is left: nothing, and why."""

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from contracts.records import BundlePointer, Move, Settings, Template, Verdict
 from contracts.service import DetectorOptions, MaskOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings, FlinkOptions
+from models.bundle import BundleError
 from models.learning import Collector, fit_ngram, learn
 from models.sessions import SessionTable
 from parsing.events import Events, Lines
 from parsing.parser import Parser
 from storage.control import ControlView, key_of
+from storage.files import StorageError
 from streaming.bundles import Bundles, Live, versions_at
 from streaming.frames import shard_key
 from streaming.stages import RECORD_BYTES, ParseStage, Saved, ScoreStage, bucket_key, fitting, parse_safely
@@ -244,6 +246,71 @@ def test_after_a_restart_a_refused_bundle_leaves_the_previous_one_in_force(bundl
     assert found
     assert {one.bundle for one in scored} == {version}
     assert all("20240101T000000-00000000" in one.bundle_refused for one in scored)
+
+
+class AwayShelf(Shelf):
+    """A registry whose store is away for so many attempts."""
+
+    def __init__(self, *bundles, attempts):
+        super().__init__(*bundles)
+        self.attempts = attempts
+
+    def load(self, service, version):
+        self.attempts -= 1
+        if self.attempts >= 0:
+            raise StorageError("no answer from the store")
+        return super().load(service, version)
+
+
+def test_while_the_store_is_away_no_line_is_scored_with_an_older_bundle(bundle):
+    old, new = bundle.manifest.version, "20990101T000000-00000000"
+    other = replace(bundle, manifest=bundle.manifest.model_copy(update={"version": new}))
+    shelf = AwayShelf(bundle, other, attempts=0)
+    score = ScoreStage(APP, ControlView(), Bundles(shelf, patience=0))
+    tell(score, pointer(old))
+    parse, memory, (first, second, *_) = ParseStage(APP, ControlView()), Memory(), batches()
+    run(parse, score, memory, [first])
+    tell(score, pointer(new, (old, 0)))
+    shelf.attempts = 1
+    ((bucket, events), *_) = memory.parse(parse, *second).events
+    with pytest.raises(StorageError, match=rf"bundle {new} of {SERVICE} cannot be read.* no answer from the store"):
+        memory.score(score, bucket, events)
+    # What Flink starts anew, once the store answers.
+    again = ScoreStage(APP, ControlView(), Bundles(shelf, patience=0))
+    tell(again, pointer(new, (old, 0)))
+    (scored,) = memory.score(again, bucket, events).statistics
+    assert (scored.bundle, scored.bundle_refused) == (new, "")
+
+
+def test_a_short_absence_of_the_store_is_waited_for(bundle, monkeypatch):
+    monkeypatch.setattr("streaming.bundles.ASK_AGAIN_SECONDS", 0.01)
+    shelf = AwayShelf(bundle, attempts=3)
+    score = ScoreStage(APP, ControlView(), Bundles(shelf, patience=60))
+    tell(score, pointer(bundle.manifest.version))
+    found, statistics = run(ParseStage(APP, ControlView()), score, Memory(), batches())
+    assert found
+    assert {one.bundle for one in statistics if one.stage == "score"} == {bundle.manifest.version}
+    assert shelf.attempts == -1
+
+
+def test_a_damaged_bundle_is_refused_at_once_and_not_read_again_with_every_batch(bundle):
+    class Damaged(Shelf):
+        asked = 0
+
+        def load(self, service, version):
+            if version == bundle.manifest.version:
+                return bundle
+            self.asked += 1
+            raise BundleError("bundle is damaged: model.onnx has 3 bytes instead of 4")
+
+    shelf = Damaged()
+    score = ScoreStage(APP, ControlView(), Bundles(shelf))
+    tell(score, pointer("20990101T000000-00000000", (bundle.manifest.version, 0)))
+    _, statistics = run(ParseStage(APP, ControlView()), score, Memory(), batches())
+    scored = [one for one in statistics if one.stage == "score"]
+    assert {one.bundle for one in scored} == {bundle.manifest.version}
+    assert all("3 bytes instead of 4" in one.bundle_refused for one in scored)
+    assert shelf.asked == 1
 
 
 def test_a_scorer_that_raises_costs_its_service_the_scores_and_nothing_else(bundle):
