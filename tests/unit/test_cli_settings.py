@@ -2,7 +2,7 @@
 
 import pytest
 
-from cli.configuration import load_settings, parse_sets, service_settings
+from cli.configuration import line_of, load_settings, parse_sets, service_settings
 from cli.shell import ProblemError, hoist
 
 
@@ -10,7 +10,7 @@ from cli.shell import ProblemError, hoist
 def _alone(monkeypatch, tmp_path):
     """No settings but the test's own."""
     monkeypatch.chdir(tmp_path)
-    for name in ("LOGCANARY_HOME", "LOGCANARY_CONFIG", "LOGCANARY_KAFKA__BOOTSTRAP"):
+    for name in ("LOGCANARY_HOME", "LOGCANARY_CONFIG", "LOGCANARY_KAFKA", "LOGCANARY_KAFKA__BOOTSTRAP"):
         monkeypatch.setenv(name, "x")  # so that what the code sets is undone too
         monkeypatch.delenv(name)
 
@@ -63,19 +63,25 @@ def test_a_misspelt_flag_offers_what_there_is():
 
 def test_a_wrong_value_in_a_file_names_file_and_field(tmp_path):
     config = write(tmp_path / "mine.toml", "[flink]\nparallelism = 0\n")
-    with pytest.raises(ProblemError, match=r"mine\.toml: flink\.parallelism: .*greater than or equal to 1, found 0"):
+    with pytest.raises(ProblemError, match=r"mine\.toml, line 2: flink\.parallelism: .*equal to 1, found 0"):
         load_settings(config, ())
 
 
 def test_a_wrong_value_in_the_stack_file_names_it(tmp_path):
     write(tmp_path / ".logcanary/stack.toml", "[web]\nexporter_port = 70000\n")
-    with pytest.raises(ProblemError, match=r"stack\.toml: web\.exporter_port"):
+    with pytest.raises(ProblemError, match=r"stack\.toml, line 2: web\.exporter_port"):
         load_settings(None, ())
 
 
 def test_a_wrong_value_in_the_environment_names_the_variable(monkeypatch):
     monkeypatch.setenv("LOGCANARY_FLINK__PARALLELISM", "many")
     with pytest.raises(ProblemError, match=r"environment variable LOGCANARY_FLINK__PARALLELISM: flink\.parallelism"):
+        load_settings(None, ())
+
+
+def test_a_section_in_the_environment_that_is_no_json_says_what_to_write(monkeypatch):
+    monkeypatch.setenv("LOGCANARY_KAFKA", "here:1")
+    with pytest.raises(ProblemError, match=r'environment: .*"kafka".*LOGCANARY_KAFKA__BOOTSTRAP='):
         load_settings(None, ())
 
 
@@ -88,15 +94,79 @@ def test_files_that_are_missing_or_no_toml(tmp_path):
     with pytest.raises(ProblemError, match=r"--config names .*none\.toml, which does not exist"):
         load_settings(tmp_path / "none.toml", ())
     broken = write(tmp_path / "broken.toml", "[kafka\n")
-    with pytest.raises(ProblemError, match=r"broken\.toml is not valid TOML.*line 1"):
+    with pytest.raises(ProblemError, match=r"broken\.toml, line 1 is not valid TOML: expected ']'"):
         load_settings(broken, ())
     with pytest.raises(ProblemError, match="is a folder"):
         load_settings(tmp_path, ())
 
 
+MISTAKES = [
+    # line, what is said of it, text
+    (3, r"session\.gap_seconds: .*greater than 0, found -1", "# a comment\n[session]\ngap_seconds = -1\n"),
+    (2, r"session\.gap_seconds: .*greater than 0, found -1", "\nsession.gap_seconds = -1"),
+    (1, r"session\.gap_seconds: .*greater than 0, found -1", "session = { by = 'auto', gap_seconds = -1 }"),
+    (4, r"session\.gap_seconds: .*valid number", "[session]\r\nby = 'auto'\r\n\r\n\"gap_seconds\" = 'x'\r\n"),
+    (2, r"session\.gap is not a setting; known here: by,", "[session]\ngap = 1\nby = 'auto'"),
+    (2, r"sesion is not a setting; known here: service,", "[session]\n[sesion]\ngap_seconds = 1\n"),
+    (5, r"masks\.1\.name: .*pattern", "[[masks]]\nname = 'A'\npattern = 'a'\n[[masks]]\nname = 'b'\npattern = 'b'"),
+    (4, r"masks\.1\.pattern is missing", "[[masks]]\nname = 'A'\npattern = 'a'\n[[masks]]\nname = 'B'"),
+    (2, r"masks\.1\.name", "#\nmasks = [\n { name = 'A', pattern = 'a' },\n { name = 'b', pattern = 'b' },\n]"),
+    (2, r"session\.by: .*'auto'", 'format = \'auto\'\nsession.by = """\na\nb"""\n'),
+    (
+        2,
+        r"is not valid TOML: expected '=' after a key.*found 'gap_seconds -1'",
+        "[session]\ngap_seconds -1\nby = 'auto'",
+    ),
+    (3, r"is not valid TOML: cannot overwrite a value", "[session]\nby = 'auto'\nby = 'window'\n"),
+    (2, r"is not valid TOML: .*found 'masks = \['", "#\nmasks = [\n\n"),
+]
+
+
+@pytest.mark.parametrize(("line", "words", "text"), MISTAKES)
+def test_a_mistake_in_a_settings_file_is_named_with_its_line(tmp_path, line, words, text):
+    file = tmp_path / "pay.toml"
+    file.write_bytes(text.encode())
+    with pytest.raises(ProblemError, match=rf"pay\.toml, line {line}(:| ).*{words}"):
+        service_settings("pay", file)
+
+
+@pytest.mark.parametrize(
+    ("line", "words", "text"),
+    [
+        (2, r": kafka\.bootstrp is not a setting; known here: bootstrap,", b"[kafka]\nbootstrp = 'h:1'\n"),
+        (1, r": kafak is not a setting; known here: home, kafka,", b"[kafak]\nbootstrap = 'h:1'\n"),
+        (3, r": kafka: .*KafkaOptions, found 'h:1'", b"\n\nkafka = 'h:1'\n"),
+        (3, r" is not valid TOML: expected UTF-8, found byte 0xff", b"# \xc3\xa9\n[kafka]\nbootstrap = '\xff'\n"),
+        (1, r" is not valid TOML: ", b"\x00"),
+    ],
+)
+def test_a_mistake_in_the_applications_file_is_named_with_its_line(tmp_path, line, words, text):
+    file = tmp_path / "logcanary.toml"
+    file.write_bytes(text)
+    for config in (file, None):
+        with pytest.raises(ProblemError, match=rf"logcanary\.toml, line {line}{words}"):
+            load_settings(config, ())
+
+
+def test_each_of_two_files_is_named_for_its_own_mistake(tmp_path):
+    write(tmp_path / "logcanary.toml", "[flink]\nparallelism = 4\n")
+    write(tmp_path / ".logcanary/stack.toml", "[web]\n\nexporter_port = 'x'\n")
+    with pytest.raises(ProblemError, match=r"stack\.toml, line 3: web\.exporter_port: .*integer"):
+        load_settings(None, ())
+    write(tmp_path / ".logcanary/stack.toml", "[web\n")
+    with pytest.raises(ProblemError, match=r"stack\.toml, line 1 is not valid TOML"):
+        load_settings(None, ())
+
+
+def test_a_field_that_is_nowhere_has_no_line():
+    assert line_of("a = 1", ("b",)) is None
+    assert line_of("", ()) is None
+    assert line_of("[broken", ("broken",)) is None
+
+
 def test_a_broken_file_found_here_is_named(tmp_path):
     write(tmp_path / "logcanary.toml", "[kafka\n")
-    with pytest.raises(ProblemError, match=r"logcanary\.toml is not valid TOML"):
+    with pytest.raises(ProblemError, match=r"logcanary\.toml, line 1 is not valid TOML"):
         load_settings(None, ())
 
 
@@ -110,7 +180,7 @@ def test_service_settings_fill_in_the_service(tmp_path):
     ("text", "words"),
     [
         ('service = "shop"', r"service is 'shop'.*says 'pay'"),
-        ("budget.rate = 1", r"pay\.toml: budget\.rate is not a setting; known here: false_alarm_rate"),
+        ("budget.rate = 1", r"pay\.toml, line 1: budget\.rate is not a setting; known here: false_alarm_rate"),
         ("colour = 1", r"colour is not a setting; known here: service, format, masks"),
         ("session.gap_seconds = -1", r"session\.gap_seconds: .*greater than 0, found -1"),
         ('session.by = "user"', r"session\.by: .*'auto', 'identifier' or 'window', found 'user'"),
