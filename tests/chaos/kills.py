@@ -164,16 +164,20 @@ class Chaos:
         self._began = time.monotonic()
         waiting: list[Struck] = []
         for done, (target, double) in enumerate(choices):
+
+            def check(done: int = done) -> None:
+                sender.check()
+                self._spread(sender, done, len(choices) - done)
+
             time.sleep(self._chance.uniform(*REST_SECONDS))
-            sender.check()
-            self._spread(sender, done, len(choices) - done)
+            check()
             waiting.append(self._strikes.strike(target))
             kill = Kill(target, round(time.monotonic() - self._began, 1), double=double)
             report.kills.append(kill)
             if double:
                 self.say(f"{done + 1}: {target}, and the next before it is back")
                 continue
-            self._recover(kill, waiting, sender, follower)
+            self._recover(kill, waiting, follower, check)
             waiting = []
             self.say(
                 f"{done + 1}: {target} back after {kill.ready_seconds:.1f} s, scoring after {kill.job_seconds:.1f} s; "
@@ -183,16 +187,19 @@ class Chaos:
                 report.problems.append(f"kill {done + 1} ({target}): {kill.job_seconds:.0f} s until all was well")
 
     def _spread(self, sender: Sender, done: int, left: int) -> None:
-        """Let the lines last for the kills that are left, with some to come after them."""
+        """Let the lines last for the kills that are left, with some to come after them.
+
+        Asked again and again while something recovers: without new lines nobody could see that it has.
+        """
         mean = (time.monotonic() - self._began) / done if done else USUAL_SECONDS
         assert sender.limit is not None
-        sender.rate = max(20.0, (sender.limit - sender.count) / (mean * 1.2 * left + WITHIN_SECONDS / 2))
+        sender.rate = max(1.0, (sender.limit - sender.count) / (mean * 1.2 * left + WITHIN_SECONDS / 2))
 
-    def _recover(self, kill: Kill, waiting: list[Struck], sender: Sender, follower: Follower) -> None:
+    def _recover(self, kill: Kill, waiting: list[Struck], follower: Follower, check: Callable[[], None]) -> None:
         """Wait until all that was killed is back, and all partitions go on; counted from the last kill."""
         first, last = waiting[0].killed_ms, waiting[-1].killed_ms
         what = " and ".join(one.target for one in waiting)
-        until(lambda: all(one.is_back() for one in waiting), f"{what} to be back", sender.check)
+        until(lambda: all(one.is_back() for one in waiting), f"{what} to be back", check)
         ready = now_ms()
         kill.ready_seconds = round((ready - last) / 1000, 1)
 
@@ -200,7 +207,7 @@ class Chaos:
             # What a dying process has still said does not count, so only what was said after all were back does.
             return follower.progressed(follower.reached(PARTITIONS, first), ready)
 
-        until(lambda: scoring() is not None, f"the job to go on after {what}", sender.check)
+        until(lambda: scoring() is not None, f"the job to go on after {what}", check)
         kill.job_seconds = round(((scoring() or ready) - last) / 1000, 1)
         follower.forget(ready)
 
