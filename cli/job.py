@@ -29,11 +29,14 @@ def submit(
         str | None, typer.Option("--from-savepoint", metavar="ADDRESS", help="Go on from this savepoint.")
     ] = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Forget where a job of this name was.")] = False,
+    drop: Annotated[
+        bool, typer.Option("--allow-non-restored-state", help="Lose state that this version has no operator for.")
+    ] = False,
 ) -> None:
     r"""Submit the job to the Flink cluster.
 
     Any number of jobs with topics that do not overlap may run side by side. A job that ran before goes on where it was
-    stopped, or from its newest complete checkpoint.
+    stopped, or from its newest complete checkpoint; what this version cannot take over is said, and nothing is started.
 
     Examples:
       logcanary job submit
@@ -54,7 +57,9 @@ def submit(
     from streaming.submit import submit as run
 
     begin = "" if fresh else savepoint
-    job = run(state.settings, name=name, topics=pattern, start=start, from_savepoint=begin)
+    job = run(
+        state.settings, name=name, topics=pattern, start=start, from_savepoint=begin, allow_non_restored_state=drop
+    )
     state.say(f"Job {name} runs.")
     if state.json:
         state.emit({"name": name, "job": job, "topics": pattern, "start": start})

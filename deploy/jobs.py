@@ -26,6 +26,7 @@ from pydantic import Field
 
 from contracts.base import Record
 from contracts.settings import AppSettings
+from contracts.state import NOT_RESTORED
 from deploy.cluster import client_configuration, client_environment, flink_class_path, java_options, logging_options
 from deploy.java import find_java
 from deploy.parts import get_json
@@ -33,6 +34,7 @@ from deploy.paths import PROJECT, DeployError
 from deploy.status import JobStatus, replace_text
 
 SUBMIT_SECONDS = 180.0
+PROGRAM = "streaming/job.py"
 GONE = ("FAILED", "UNKNOWN")
 """States after which a job is submitted again; *CANCELED* and *FINISHED* are somebody's wish."""
 
@@ -48,7 +50,7 @@ class JobSpec(Record):
     arguments: tuple[str, ...] = ()
     """Further words for the job's program."""
     parallelism: int | None = None
-    program: str = "streaming/job.py"
+    program: str = PROGRAM
     """The Python file of the job, within the project unless it is absolute."""
     wanted: bool = True
     """False once it was stopped; its state is kept for the next start."""
@@ -81,10 +83,18 @@ def submit(settings: AppSettings, spec: JobSpec, fresh: bool = False) -> str:
             raise DeployError(
                 f"Job {spec.name} is {running} already: stop it first with `logcanary job stop {spec.name}`."
             )
+        before = read_state(settings, spec.name)
         if fresh:
             _path(settings, spec.name, "state.json").unlink(missing_ok=True)
-        replace_text(_path(settings, spec.name, "json"), spec.model_copy(update={"wanted": True}).model_dump_json())
-        return _submit(settings, spec)
+        _write_spec(settings, spec, wanted=True)
+        try:
+            return _submit(settings, spec)
+        except DeployError as error:
+            # Nothing has begun: the keeper is not to try it again, and where the job was is not forgotten.
+            _write_spec(settings, spec, wanted=False)
+            if fresh:
+                write_state(settings, spec.name, before.model_copy(update={"problem": str(error)[:500]}))
+            raise
 
 
 def resubmit(settings: AppSettings, spec: JobSpec) -> str:
@@ -106,7 +116,7 @@ def stop(settings: AppSettings, name: str) -> bool:
     """Cancel a job and say whether it ran; its checkpoints stay, and a later ``submit`` goes on from them."""
     with _lock(settings):
         spec = read_spec(settings, name)
-        replace_text(_path(settings, name, "json"), spec.model_copy(update={"wanted": False}).model_dump_json())
+        _write_spec(settings, spec, wanted=False)
         state = read_state(settings, name)
         if current_state(settings, name) in (*GONE, "CANCELED", "FINISHED", ""):
             return False
@@ -236,6 +246,10 @@ def command(settings: AppSettings, spec: JobSpec, job_id: str, restore: str | No
     return [*words, "--settings", str(_path(settings, spec.name, "settings")), *spec.arguments]
 
 
+def _write_spec(settings: AppSettings, spec: JobSpec, wanted: bool) -> None:
+    replace_text(_path(settings, spec.name, "json"), spec.model_copy(update={"wanted": wanted}).model_dump_json())
+
+
 def _submit(settings: AppSettings, spec: JobSpec) -> str:
     state = read_state(settings, spec.name)
     restore = newest_checkpoint(settings, state.job_ids)
@@ -291,6 +305,8 @@ def _run_client(settings: AppSettings, words: list[str]) -> None:
         log = settings.home.absolute() / "logs" / "client.out"
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(f"{done.stdout}\n{done.stderr}")
+        if refused := re.search(f"{NOT_RESTORED}(.*)", done.stdout):
+            raise DeployError(f"The job cannot go on from {refused[1].strip()}")
         telling = [line.strip() for line in f"{done.stdout}\n{done.stderr}".splitlines() if "rror" in line]
         raise DeployError(
             f"Flink did not take the job: {(telling or ['no reason given'])[-1][:300]} (all of it in {log})."

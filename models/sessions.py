@@ -25,6 +25,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from contracts.state import SESSION_STATE
 from parsing.events import Events
 
 PADDING = 0
@@ -40,7 +41,6 @@ Flags = NDArray[np.bool_]
 Number = TypeVar("Number", np.int64, np.bool_)
 
 _MAGIC = b"LCSE"
-_FORMAT = 1
 _WHOLE, _CHANGES = 0, 1
 # magic, format, kind, window, next serial, lines seen, records, clocks, removed, bytes of text, bytes of topic
 _HEADER = struct.Struct("<4sHHIqqIIIQI")
@@ -529,7 +529,7 @@ class SessionTable:
         topic = self._topic.encode()
         clocks = np.array([(p, *hands) for p, hands in self._clocks.items()], dtype="<i8").reshape(-1, 3)
         header = _HEADER.pack(
-            _MAGIC, _FORMAT, kind, self.window, self._next_serial, self._lines,
+            _MAGIC, SESSION_STATE, kind, self.window, self._next_serial, self._lines,
             len(slots), len(clocks), len(removed), len(blob), len(topic),
         )  # fmt: skip
         columns = [self._col[name][slots].astype("<i8", copy=False).tobytes() for name in _NUMBERS]
@@ -554,8 +554,11 @@ class SessionTable:
         if len(data) < _HEADER.size or data[:4] != _MAGIC:
             raise SessionStateError("these bytes are no saved sessions: they do not begin with LCSE")
         _, version, kind, window, serial, lines, n, clocks, removed, blob, topic = _HEADER.unpack_from(data)
-        if version != _FORMAT:
-            raise SessionStateError(f"sessions of format {version}, this code reads {_FORMAT}: start the newer release")
+        if version != SESSION_STATE:
+            raise SessionStateError(
+                f"saved sessions of format {version}, this version reads format {SESSION_STATE}: start the version that"
+                " wrote them, or begin anew with --fresh"
+            )
         if kind != wanted:
             raise SessionStateError("a delta of sessions where a whole table belongs, or the other way round")
         reader = _Reader(data, _HEADER.size)

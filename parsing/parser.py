@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from contracts.records import DeadLetter, Template
 from contracts.service import ServiceSettings
+from contracts.state import PARSER_STATE
 from parsing import decode, formats, unwrap
 from parsing.events import Events, Lines, template_hex
 from parsing.masks import Masks
@@ -40,7 +41,6 @@ EXAMPLE_CHARACTERS = 1_000
 """Of the example line that a template is announced with."""
 
 _MAGIC = b"LCPS"
-_FORMAT = 1
 _HEADER = struct.Struct("<4sHIII")  # magic, format, bytes of metadata before compression, remembered texts, aliases
 _LARGEST_STATE = 1 << 30  # bytes; more is no state of ours
 
@@ -174,7 +174,7 @@ class Parser:
             [*remembered.keys(), *remembered.values(), *aliases.keys(), *aliases.values()], dtype="<u8"
         )
         self.dirty = False
-        header = _HEADER.pack(_MAGIC, _FORMAT, len(metadata), len(remembered), len(aliases))
+        header = _HEADER.pack(_MAGIC, PARSER_STATE, len(metadata), len(remembered), len(aliases))
         return header + zstandard.ZstdCompressor(level=1).compress(metadata + numbers.tobytes())
 
     def load(self, data: bytes) -> None:
@@ -186,8 +186,11 @@ class Parser:
         if len(data) < _HEADER.size or data[:4] != _MAGIC:
             raise ParserStateError("these bytes are no parser state: they do not begin with LCPS")
         _, version, length, remembered, aliases = _HEADER.unpack_from(data)
-        if version != _FORMAT:
-            raise ParserStateError(f"parser state of format {version}, this code reads {_FORMAT}: update the job")
+        if version != PARSER_STATE:
+            raise ParserStateError(
+                f"parser state of format {version}, this version reads format {PARSER_STATE}: start the version that"
+                " wrote it, or begin anew with --fresh"
+            )
         size = length + 16 * (remembered + aliases)
         if size > _LARGEST_STATE:
             raise ParserStateError(f"parser state of {size} bytes: more than a parser can have")

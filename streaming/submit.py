@@ -17,7 +17,7 @@ from contracts.base import Record
 from contracts.records import Marker
 from contracts.settings import AppSettings
 from deploy import jobs
-from deploy.jobs import JobSpec
+from deploy.jobs import PROGRAM, JobSpec
 from deploy.paths import DeployError
 from storage.broker import ensure_topics
 from storage.control import ControlWriter
@@ -49,6 +49,8 @@ def submit(
     start: str = "latest",
     from_savepoint: str | None = None,
     arguments: tuple[str, ...] = (),
+    allow_non_restored_state: bool = False,
+    program: str = PROGRAM,
 ) -> str:
     """Submit a job, wait until it runs, and return Flink's id of it.
 
@@ -60,9 +62,12 @@ def submit(
         from_savepoint: address to go on from; empty: from nothing; None: where the job of this name was stopped, or its
             newest checkpoint, or from nothing if it never ran.
         arguments: further words for ``streaming/job.py``.
+        allow_non_restored_state: lose state that this version has no operator for, instead of refusing.
+        program: the job's Python file, within the project unless it is absolute.
 
     Raises:
-        DeployError: a job of that name runs, Flink refuses it or does not get it to run.
+        DeployError: a job of that name runs, what it is to go on from does not fit (said before it is submitted), Flink
+            refuses it or does not get it to run.
         BrokerUnreachableError: Kafka does not answer.
     """
     ensure_topics(settings)
@@ -72,7 +77,8 @@ def submit(
     if from_savepoint is None and kept.is_file():
         from_savepoint = kept.read_text().strip()
     words = (*arguments, "--restore", from_savepoint) if from_savepoint else arguments
-    spec = JobSpec(name=name, topics=topics, start=start, arguments=words)
+    words = (*words, "--allow-non-restored-state") if allow_non_restored_state else words
+    spec = JobSpec(name=name, topics=topics, start=start, arguments=words, program=program)
     job = jobs.submit(settings, spec, fresh=from_savepoint is not None)
     wait_until_running(settings, job)
     kept.unlink(missing_ok=True)

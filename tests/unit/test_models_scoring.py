@@ -256,7 +256,7 @@ def newer(data):
         ("manifest.json", lambda data: None, "no bundle"),
         ("manifest.json", lambda data: b"{", "cannot be read"),
         ("manifest.json", lambda data: b"[]", "cannot be read"),
-        ("manifest.json", newer, "format 99"),
+        ("manifest.json", newer, "is of format 99, this release reads 1: update the job, or train again"),
         ("manifest.json", lambda data: data.replace(b'"held_back": ', b'"held_back": 1'), "damaged"),
     ],
 )
