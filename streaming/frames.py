@@ -3,10 +3,15 @@
 Usage::
 
     lines = unpack(frame, service="pay")       # byte for byte what came
+    for key, value in unpack_control(pack):    # records of the control topic, packed likewise (ControlOperator.java)
+        view.apply(key, value)
 
 A frame is ``LCFR``, format (u16), bytes of topic (u16), partition (i32), lines (u32), whether lines were cut (u8), the
 topic (UTF-8), then columns: offsets (i64), arrivals (i64, ms), lengths (i32, -1 = null), original lengths (i32, only
 where lines were cut), and the lines' bytes one after another. All numbers are little-endian.
+
+A pack of control records is, for each record, bytes of the key (i32, -1 = null), the key (UTF-8), bytes of the value
+(i32, -1 = null: the key is taken back), the value.
 """
 
 import struct
@@ -20,6 +25,7 @@ from parsing.events import Lines
 _MAGIC = b"LCFR"
 _FORMAT = 1
 _HEADER = struct.Struct("<4sHHiIB")
+_LENGTH = struct.Struct("<i")
 
 Ints = NDArray[np.int64]
 
@@ -74,3 +80,19 @@ def pieces(lines: Lines, size: int) -> Iterator[Lines]:
         return
     for start in range(0, len(lines), size):
         yield lines.slice(start, start + size)
+
+
+def unpack_control(pack: bytes) -> Iterator[tuple[str, bytes | None]]:
+    """The control records of a pack, in order: key (empty where there is none) and value (None: taken back)."""
+    at = 0
+    while at < len(pack):
+        key, at = _bytes_at(pack, at)
+        value, at = _bytes_at(pack, at)
+        yield (key or b"").decode("utf-8", "replace"), value
+
+
+def _bytes_at(pack: bytes, at: int) -> tuple[bytes | None, int]:
+    """Bytes that follow their length, and where the next begin."""
+    (length,) = _LENGTH.unpack_from(pack, at)
+    start = at + _LENGTH.size
+    return (None, start) if length < 0 else (pack[start : start + length], start + length)

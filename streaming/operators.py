@@ -38,9 +38,10 @@ class ParseOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         """Read what is known before the first line: the control topic up to its end."""
         from contracts.settings import AppSettings
         from storage.control import key_of, read_control
+        from streaming.frames import unpack_control
         from streaming.stages import ParseStage
 
-        self._key_of = key_of
+        self._key_of, self._unpack = key_of, unpack_control
         settings = AppSettings.model_validate_json(self._json)
         self._stage = ParseStage(settings, read_control(settings))
         self._state = runtime_context.get_state(ValueStateDescriptor("parser", BYTES))
@@ -59,8 +60,9 @@ class ParseOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             self._state.update(out.state)
 
     def process_broadcast_element(self, value: Any, ctx: Any) -> Iterable[Any]:  # noqa: ANN401
-        """Take in a control record."""
-        self._stage.control(*control_record(value))
+        """Take in a pack of control records."""
+        for key, record in self._unpack(bytes(value)):
+            self._stage.control(key, record)
         return ()
 
 
@@ -77,9 +79,10 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         from storage.control import read_control
         from storage.files import open_files
         from streaming.bundles import Bundles
+        from streaming.frames import unpack_control
         from streaming.stages import Saved, ScoreStage
 
-        self._make_saved = Saved
+        self._make_saved, self._unpack = Saved, unpack_control
         settings = AppSettings.model_validate_json(self._json)
         bundles = Bundles(Registry(open_files(settings.hdfs), settings.hdfs.root))
         self._stage = ScoreStage(settings, read_control(settings), bundles)
@@ -100,8 +103,9 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         yield from self._emit(key, self._stage.expire(key, self._saved), ctx)
 
     def process_broadcast_element(self, value: Any, ctx: Any) -> Iterable[Any]:  # noqa: ANN401
-        """Take in a control record."""
-        self._stage.control(*control_record(value))
+        """Take in a pack of control records."""
+        for key, record in self._unpack(bytes(value)):
+            self._stage.control(key, record)
         return ()
 
     def _saved(self) -> "Saved":
@@ -122,9 +126,3 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             yield detection.model_dump_json()
         for statistic in out.statistics:
             yield STATISTICS, statistic.model_dump_json()
-
-
-def control_record(value: Any) -> tuple[str, bytes | None]:  # noqa: ANN401
-    """Key and value of a row of the control source; a tombstone has no value."""
-    key, record = value[0], value[1]
-    return bytes(key or b"").decode("utf-8", "replace"), None if record is None else bytes(record)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from py4j.java_gateway import JavaGateway
 
@@ -10,7 +10,7 @@ from deploy.classes import our_classes
 from deploy.cluster import flink_python
 from deploy.java import find_java
 from parsing.events import Lines
-from streaming.frames import FrameError, pieces, shard_key, unpack
+from streaming.frames import FrameError, pieces, shard_key, unpack, unpack_control
 from tests.packing import pack
 
 LINES = st.lists(
@@ -24,6 +24,10 @@ LINES = st.lists(
     min_size=1,
     max_size=60,
 )
+
+
+CONTROL = st.lists(st.tuples(*[st.one_of(st.none(), st.binary(max_size=40))] * 2), max_size=20)
+"""Key and value; neither need be there."""
 
 
 def packed(rows, limit=1000):
@@ -84,6 +88,22 @@ def test_the_jvm_packs_the_same_frames_one_after_another(jvm, first, second, lim
         assert [bytes(buffer.take())] == [frame for _, _, frame in expected]
         assert {key for _, key, _ in expected} == {buffer.key()}
     assert (buffer.lines(), buffer.bytes()) == (0, 0)
+
+
+@settings(deadline=None)
+@given(CONTROL, CONTROL)
+@example([(b"template/\xff", b"x" * 70_000), (b"bundle/a", None), (b"k" * 200_000, b"")], [(None, b"{}")])
+def test_control_records_that_the_jvm_packs_come_back(jvm, first, second):
+    pack = jvm.logcanary.ControlPack()
+    for records in (first, second):
+        for key, value in records:
+            pack.add(key, value)
+        size = pack.bytes()
+        assert pack.records() == len(records)
+        taken = bytes(pack.take())
+        assert len(taken) == size
+        assert list(unpack_control(taken)) == [((key or b"").decode("utf-8", "replace"), v) for key, v in records]
+    assert (pack.records(), pack.bytes()) == (0, 0)
 
 
 @given(LINES, st.integers(1, 9))
