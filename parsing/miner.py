@@ -94,6 +94,7 @@ class Miner:
         self._drain = IndexedDrain(depth=_DEPTH, sim_th=_SIMILARITY, max_children=_CHILDREN, param_str=_WILDCARD)
         self._by_cluster: dict[int, Mined] = {}
         self._by_id: dict[int, Mined] = {}
+        self._clusters: dict[int, LogCluster] = {}  # of those in _by_id
         self._characters = 0
         entries, self.entries = self.entries, []
         for entry in entries:
@@ -181,6 +182,7 @@ class Miner:
     def _enter(self, entry: Mined, cluster: LogCluster) -> None:
         self._by_cluster[cluster.cluster_id] = entry
         self._by_id.setdefault(entry.id, entry)
+        self._clusters.setdefault(entry.id, cluster)
         self.entries.append(entry)
         self._characters += len(entry.birth)
 
@@ -215,8 +217,7 @@ class Miner:
             return None  # nothing new would be similar to so few words: both shards keep what they have
         if words != ours:
             entry.masked, entry.named = " ".join(words), _widened(shown, words)
-            cluster = next(number for number, known in self._by_cluster.items() if known is entry)
-            self._drain.id_to_cluster[cluster].log_template_tokens = tuple(words)
+            self._clusters[entry.id].log_template_tokens = tuple(words)
         more_than_theirs = any(a == _WILDCARD != b for a, b in zip(words, theirs, strict=True))
         return entry if more_than_theirs and any(b == _WILDCARD for b in theirs) else None
 
