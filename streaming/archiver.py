@@ -50,6 +50,8 @@ from streaming.watchdog import still_alive, stop_watching
 GRACE_SECONDS = 5.0
 """After a slot's end, and without a new line, for this long, its file is closed: stragglers of a batching producer."""
 POLL_MILLISECONDS = 500
+REBALANCE_MILLISECONDS = 5_000
+"""How long a round may take for a rebalance that the round before did not see through."""
 STEP_RECORDS = 20_000
 STEP_BYTES = 16 * 1024 * 1024
 """Lines, and bytes of lines, taken from Kafka in a round: enough that the work per round does not count."""
@@ -299,9 +301,16 @@ class Archiver:
         """Lines by partition, in order; waits for the first."""
         polled: dict[TopicPartition, list[KafkaRecord]] = {}
         count = size = 0
+        wait, coordinator = POLL_MILLISECONDS, self._client._coordinator
+        if coordinator.rejoining:
+            # kafka-python 3.0 forgets a rebalance that began with a new topic where a poll ends between the answers to
+            # its two requests: the outcome is never taken, no heartbeat is sent, and the instance idles for ever. Begun
+            # again, it gets the time it needs.
+            coordinator.request_rejoin()
+            wait = REBALANCE_MILLISECONDS
         try:
             while count < STEP_RECORDS and size < STEP_BYTES:
-                more = self._client.poll(timeout_ms=0 if count else POLL_MILLISECONDS)
+                more = self._client.poll(timeout_ms=0 if count else wait)
                 if not more:
                     break
                 for key, records in more.items():

@@ -1,0 +1,41 @@
+"""The archiver takes up every rebalance of its group, however long it takes."""
+
+import secrets
+import time
+
+from contracts.settings import ArchiveOptions
+from storage.archive import list_files
+from storage.broker import CooperativeStickyAssignor, admin, producer
+from storage.files import open_files
+from streaming.archiver import POLL_MILLISECONDS, Archiver
+
+
+def test_a_rebalance_that_outlasts_a_poll_is_taken_up(stack_settings, monkeypatch):
+    name = f"rebalance{secrets.token_hex(4)}"
+    settings = stack_settings.model_copy(
+        update={
+            "kafka": stack_settings.kafka.model_copy(update={"log_prefix": f"{name}."}),
+            "archive": ArchiveOptions(roll_seconds=1, group=name),
+        }
+    )
+    assign = CooperativeStickyAssignor.assign
+
+    def slow(*arguments):
+        time.sleep(POLL_MILLISECONDS / 1000 + 0.2)  # as on a busy machine: between the two requests of a rebalance
+        return assign(*arguments)
+
+    monkeypatch.setattr(CooperativeStickyAssignor, "assign", slow)
+    files, archiver = open_files(settings.hdfs), Archiver(settings)
+    try:
+        for service in ("first", "second"):  # the second is found by an archiver that is in its group already
+            with admin(settings) as client:
+                client.create_topics({f"{name}.{service}": {"num_partitions": 1}})
+            with producer(settings) as out:
+                out.send(f"{name}.{service}", b"a line", partition=0).get(30)
+            deadline = time.monotonic() + 60
+            while not list_files(files, settings.hdfs.root, service):
+                assert time.monotonic() < deadline, f"{service} is not archived"
+                archiver.step()
+    finally:
+        archiver._client.close(autocommit=False)
+        files.close()
