@@ -4,7 +4,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +26,8 @@ REPLAY_OF = "logcanary-replay-of"
 """Header of a line sent again; its value is ``topic/partition/offset`` of the line it repeats."""
 AT_ONCE = 500
 """Lines sent before they are marked as sent: after a crash at most so many may be sent a second time."""
+LARGEST_BYTES = 64 * 1024 * 1024
+"""Of a request; the library's own limit is 1 MiB."""
 HEAD_SHOWN = 120
 """Characters of a line's head in the list; ``--json`` has the 1,024 bytes there are."""
 REASONS = ("empty", "null", "invalid_utf8", "too_long", "error")
@@ -247,13 +249,15 @@ def send(state: Shell, letters: "Sequence[DeadLetter]", outcome: Outcome, dry_ru
     if not letters:
         return
     with contextlib.ExitStack() as stack:
-        client = stack.enter_context(contextlib.closing(producer(state.settings)))
+        # Kafka took these lines once: whether one is too large is for the broker to say.
+        client = stack.enter_context(contextlib.closing(producer(state.settings, max_request_size=LARGEST_BYTES)))
         files = stack.enter_context(contextlib.closing(open_files(state.settings.hdfs)))
         bar = stack.enter_context(state.progress(len(letters), "Sending again"))
         left = iter(letters)
         done = 0
         while some := list(islice(left, AT_ONCE)):
-            lines = _originals(state, files, some, outcome)
+            lines, archived = _originals(state, files, some)
+            outcome.missing += len(some) - len(lines)
             for place in [place for place, line in lines.items() if unsendable(line)]:
                 outcome.left_out[unsendable(lines.pop(place))] += 1
             found = [letter for letter in some if place_of(letter) in lines]
@@ -262,14 +266,15 @@ def send(state: Shell, letters: "Sequence[DeadLetter]", outcome: Outcome, dry_ru
                 taken = _send(client, found, lines, outcome)
                 _mark(state, client, taken)
             outcome.sent.update(letter.reason for letter in taken)
+            outcome.archived += sum(place_of(letter) in archived for letter in taken)
             done += len(some)
             bar.to(done, f"{sum(outcome.sent.values()):,} lines")
 
 
 def _originals(
-    state: Shell, files: "Files", letters: "Sequence[DeadLetter]", outcome: Outcome
-) -> "dict[Place, Record]":
-    """Read the lines of letters, from Kafka or else from the archive."""
+    state: Shell, files: "Files", letters: "Sequence[DeadLetter]"
+) -> "tuple[dict[Place, Record], Set[Place]]":
+    """Read the lines of letters, from Kafka or else from the archive; also says which the archive had to give."""
     from storage.broker import read_at
 
     of_place = {place_of(letter): letter for letter in letters}
@@ -284,9 +289,7 @@ def _originals(
             found[place] = record
     absent = [letter for place, letter in of_place.items() if place not in found]
     archived = archived_lines(state, files, absent) if absent else {}
-    outcome.archived += len(archived)
-    outcome.missing += len(absent) - len(archived)
-    return found | archived
+    return found | archived, archived.keys()
 
 
 def archived_lines(state: Shell, files: "Files", letters: "Sequence[DeadLetter]") -> "dict[Place, Record]":
