@@ -67,7 +67,7 @@ def broker(plan: Plan) -> Part:
     java = str(plan.java.binary)
     jars = ":".join(str(jar) for jar in class_path("kafka"))
     log = plan.logs / "kafka.log"
-    options = ("-Xmx768m", "-Xms256m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *plan.jvm("kafka"))
+    options = ("-Xmx512m", "-Xms512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *plan.jvm("kafka"))
 
     def prepare() -> None:
         folder.mkdir(parents=True, exist_ok=True)
