@@ -19,8 +19,9 @@ SESSION_KEYS = ("trace_id", "traceId", "traceID", "trace.id", "traceid", "reques
 
 _KEYS = MESSAGE_KEYS + TIME_KEYS + LEVEL_KEYS + SESSION_KEYS
 _SCHEMA = pl.Struct({"#": pl.Int64} | dict.fromkeys(_KEYS, pl.String))
-# A key we read whose value is an object or a list: polars refuses the whole column, so such lines go another way.
-_NESTED = r'"(?:' + "|".join(key.replace(".", r"\.") for key in _KEYS) + r')"[ \t]*:[ \t]*[\[{]'
+# A key we read whose value is an object or a list: polars refuses the whole column, so such lines go another way. And
+# half of a surrogate pair: polars takes what a strict reader refuses, so what a line gives would depend on its batch.
+_NESTED = r'"(?:' + "|".join(key.replace(".", r"\.") for key in _KEYS) + r')"[ \t]*:[ \t]*[\[{]|\\u[dD][89a-fA-F]'
 _PREPARED = (
     pl.concat_str(
         pl.lit('{"#":'), pl.int_range(pl.len()).cast(pl.String), pl.lit(","), pl.col("line").str.slice(1)
@@ -175,7 +176,7 @@ def _decode_numbered(numbered: pl.Series) -> pl.DataFrame | None:
 
 
 def _decode_nested(lines: pl.Series) -> pl.DataFrame:
-    """Read lines in which a key of ours holds an object (as in ECS): key by key; objects and lists count as absent."""
+    """Read lines that polars cannot read as a column, key by key (as in ECS): objects and lists count as absent."""
     columns = {}
     for key in _KEYS:
         if lines.str.contains(f'"{key}"', literal=True).any():

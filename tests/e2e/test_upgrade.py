@@ -1,6 +1,7 @@
 """A job that is stopped with a savepoint goes on as a later version of itself: changed code, one more operator."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 from contracts.records import Detection, Statistic, Verdict
 from contracts.settings import AppSettings
-from deploy.jobs import list_jobs
+from deploy.jobs import list_jobs, read_spec
+from deploy.paths import DeployError
 from models.registry import Registry
 from storage.broker import read_all
 from storage.control import ControlView, ControlWriter, key_of
@@ -176,3 +178,25 @@ def test_changed_code_and_one_more_operator_go_on_where_the_old_job_stopped(stac
     assert {one.id for one, _ in found} == wanted
     assert quiet.template not in {one.template for one, _ in found}
     assert sorted(number for _, number in found if number) == list(range(1, len(wanted) - before + 1))
+
+
+def test_the_version_before_is_refused_before_it_is_submitted_and_nothing_is_forgotten(stack):
+    savepoint = stop(stack, JOB)
+    ids = next(job.job_id for job in list_jobs(stack) if job.name == JOB)
+    said = f"The job cannot go on from {savepoint}: there is state of 'count', and this version has no such operator"
+    for address in (None, savepoint):
+        with pytest.raises(DeployError, match=re.escape(said)):
+            submit(stack, JOB, TOPICS, from_savepoint=address)
+    with pytest.raises(DeployError, match=r"The job cannot go on from .*-gone: Cannot find checkpoint or savepoint"):
+        submit(stack, JOB, TOPICS, from_savepoint=f"{savepoint}-gone")
+    assert not read_spec(stack, JOB).wanted
+    assert next(job.job_id for job in list_jobs(stack) if job.name == JOB) == ids
+
+    parsed = sum(one.lines for one, _ in statistics(stack, "parse"))
+    submit(stack, JOB, TOPICS, allow_non_restored_state=True)
+    for partition in range(PARTITIONS):
+        send(stack, TOPIC, interleaved((PARTITIONS + partition) * APART), partition)
+    wait_until_scored(stack, 2 * parsed)
+    each_offset_once(stack, parsed)
+    late = [version for one, version in statistics(stack, "score") if one.first_offset >= parsed // PARTITIONS]
+    assert set(late) == {1}

@@ -207,7 +207,9 @@ JSONISH = st.recursive(
 @given(
     st.lists(
         st.one_of(
-            JSONISH.map(json.dumps), st.sampled_from(['{"log":"a"},{"b":1}', '{"k":[{}', "{}]}", "{", '{"log":'])
+            JSONISH.map(json.dumps),
+            st.sampled_from(['{"log":"a"},{"b":1}', '{"k":[{}', "{}]}", "{", '{"log":']),
+            st.sampled_from(['{"log":"\\ud800"}', '{"log":"\\ud83d\\udc26"}', '{"log":"\\udc26 x","level":"INFO"}']),
         ),
         min_size=1,
         max_size=8,
