@@ -23,7 +23,7 @@ _LISTED = re.compile(rf"({_PART})(?:[,;]{_PART})+")
 _SIGNED = re.compile(rf"(?<![\w)>\]/.-])[+-](?={_PART})")
 _SAID_TWICE = re.compile(rf"\b(bytes) \({_PART}\)")  # 18846 bytes (18.4 KB): the second is left out for small sizes
 _VARIES = re.compile(r"[0-9]|<_>|<\*>")
-_LABEL = re.compile(r"[(\[{\"']*[A-Za-z_][A-Za-z0-9_.-]*(?:[=:(\[{]+|\.{3,})")
+_LABEL = re.compile(r"[(\[{\"']*[A-Za-z_][A-Za-z_.-]*(?:[=:(\[{]+|\.{3,})")
 _NUMBERED = re.compile(r"([A-Z]{1,8}|[a-z]{1,8})[0-9]{1,2}")
 _NAMING = frozenset(("user", "username", "login", "account", "host", "hostname"))
 _PUNCTUATION = "()[]{}<>\"'`,;:.!?*#-=|/\\@&%$~^+"
