@@ -23,6 +23,7 @@ from parsing.sessions import SessionSettingsError
 from parsing.times import ISO, layout, parse_any, parse_times, possible
 from parsing.tree import Tree
 from parsing.unwrap import unwrap
+from parsing.words import WILDCARD, meet, words_of
 
 ARRIVAL = 1_795_352_869_000  # 2026-11-22 13:07:49 UTC
 
@@ -471,6 +472,13 @@ def test_a_mask_that_cannot_be_used_is_named(pattern):
         "1@1-",
         "/1-",
         "C:\\-1",
+        "a-1.",
+        "a1.b:",
+        "a:",
+        "/a?",
+        "Mon Jan ",
+        "<1",
+        "_1",
     ],
 )
 def test_masks_take_linear_time(piece):
@@ -588,6 +596,85 @@ def test_what_another_shard_generalised_is_taken_over():
     parser.adopt([own.model_copy(update={"text": "user <*> just left x1y2"})])
     told = parser.parse(lines_of("user bert just left x5y6")).new_templates
     assert [(template.id, template.text) for template in told] == [(own.id, "user <*> just left <*>")]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        ("started", "stopped", None),  # what happened
+        ("a.b.Open", "a.b.Close", None),
+        ("host17", "host17b", WILDCARD),
+        ("eth0", "eth1", WILDCARD),
+        ("eth0", "wlan0", None),
+        ("localhost", f"{MARK}", WILDCARD),
+        ("state=up", "state=down", None),
+        ("uid=0,", "uid=17,", "uid=<*>,"),
+        ("uid=<*>,", "uid=5,", "uid=<*>,"),
+        ("uid=<*>,", "gid=5,", None),
+        ("name=a.b.C", "name=a.b.D", "name=<*>"),
+        ("user=root", "user=anna", "user=<*>"),
+        ("()", "(a.b)", "(<*>)"),
+        ("(dsl7)", "(a2b3)", "(<*>)"),
+        ("-", "12", None),
+        ("<*>", "-", None),
+        (f"{MARK},", "LOCAL(0),", "<*>,"),
+    ],
+)
+def test_what_may_differ_within_a_template(one, other, common):
+    assert meet(one, other, "at") == common
+    assert meet(one, one, "at") == one
+
+
+def test_a_name_may_differ_behind_the_word_that_announces_it():
+    assert meet("anna", "bert", "user") == WILDCARD
+    assert meet("anna", "bert", "after") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"to {MARK},{MARK};{MARK} now", f"to {MARK} now"),
+        (f"at -{MARK} of a-{MARK} by +{MARK}", f"at {MARK} of a-{MARK} by {MARK}"),
+        (f"{MARK} bytes ({MARK}) sent", f"{MARK} bytes sent"),
+        ("<SIZE> bytes (<SIZE>) sent", "<SIZE> bytes sent"),
+        ("delete " + f"{MARK} " * 30 + "now", "delete <*> now"),
+        ("delete " + " ".join(f"an{i}" for i in range(40)), "delete <*>"),
+        ("vis=1 " * 9, "vis=1 " * 9),
+        (f"four {MARK} {MARK} {MARK} {MARK}", f"four {MARK} {MARK} {MARK} {MARK}"),
+    ],
+)
+def test_lists_and_signs_make_no_templates(text, words):
+    assert words_of(text) == words.split()
+    assert words_of(words) == words.split()
+
+
+def test_states_are_kept_apart_and_names_are_not():
+    """Eight words at one place are an enumeration; from the ninth on, they are a variable."""
+    miner = Miner("pay")
+    words = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "iota", "kappa"]
+    ids, _ = miner.learn([f"machine entered state {word} again" for word in words])
+    assert len(set(ids[:8])) == 8
+    assert ids[8] == ids[9] == ids[0]
+    assert miner.text(ids[0]) == "machine entered state <*> again"
+    assert miner.learn(["machine entered state beta again"])[0] == [ids[1]]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("connection at Sun Jul  3 10:05:25 2005", "connection at <TIME>"),
+        ("date: Mon, 22 Nov 2026 13:07:49 GMT", "date: <TIME>"),
+        ("lifetime 00:02 or <1 sec", "lifetime <TIME> or <DURATION>"),
+        ("to proxy.cse.example.hk:5070 via example.com:80", "to <HOST> via <HOST>"),
+        ('"GET /v2/a/servers?x=1 HTTP/1.1" 200', '"GET <PATH>" <NUM>'),
+        ("free 317.5 KB of 2 GB and 12 B", "free <SIZE> of <SIZE> and <SIZE>"),
+        ("addr 2607:f140:6000:8:c6b3:1ff:fecd:467f or fe80::1ff:fecd", "addr <IP> or <IP>"),
+        ("main.cpp::run called std::move", "main.cpp::run called std::move"),
+        ("session 30546173_4261722401 up", "session <NUM> up"),
+    ],
+)
+def test_more_kinds_of_variables_are_masked(message, shown):
+    assert texts(parse(message, format="raw")) == [shown]
 
 
 @given(
