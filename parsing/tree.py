@@ -27,27 +27,21 @@ verbs or kinds, which are kept apart."""
 
 
 @dataclass(eq=False, slots=True)
-class _Leaf:
-    """The templates of one length: which of them had which word at which place when it was made."""
-
-    having: defaultdict[tuple[int, str], list[int]] = field(default_factory=lambda: defaultdict(list))
-
-
-@dataclass(eq=False, slots=True)
 class Tree:
     """Templates by number, from 0 on in the order in which they came."""
 
     words: list[list[str]] = field(default_factory=list)
     """The newest words of each template."""
-    _leaves: defaultdict[int, _Leaf] = field(default_factory=lambda: defaultdict(_Leaf))
+    _having: defaultdict[int, dict[tuple[int, str], list[int]]] = field(default_factory=lambda: defaultdict(dict))
+    """By length: the templates that had a word at a place when they were made."""
 
     def add(self, birth: list[str], words: list[str]) -> int:
         """Add a template that was made of the words ``birth``; returns its number."""
         number = len(self.words)
         self.words.append(words)
-        having = self._leaves[len(birth)].having
+        having = self._having[len(birth)]
         for place in _places(birth):
-            having[place].append(number)
+            having.setdefault(place, []).append(number)
         return number
 
     def find(self, words: list[str]) -> tuple[int, list[str]] | None:
@@ -78,10 +72,7 @@ class Tree:
 
     def _candidates(self, words: list[str], enough: int) -> list[int]:
         """Return every template that may share enough words, in the order in which they came."""
-        leaf = self._leaves.get(len(words))
-        if leaf is None:
-            return []
-        having = leaf.having
+        having = self._having.get(len(words), {})
         lists = sorted((having.get(place, ()) for place in _places(words)), key=len)
         return sorted(set().union(*lists[: len(words) - enough + 1]))
 
