@@ -52,7 +52,7 @@ DEFAULT_MASKS: tuple[tuple[str, str], ...] = (
     ("TIME", r"\b[0-9]{1,2}:[0-9]{2}\b"),
     ("DURATION", r"<[0-9]+ ?(?:ms|s|sec|min)\b"),
     ("NUM", r"\b[0-9]+(?:[.,_][0-9]+)*\b"),
-    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?[kKMGTP]?i?[bB]?\b"),
+    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?(?:[kKMGTP]i?[bB]?|[bB])\b"),
     ("DURATION", r"\b[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|sec|min|m|h|d)\b"),
     ("ID", r"_-?[0-9]+(?:_[A-Za-z0-9]+)*\b"),
     ("HEX", r"\b[a-f]*[0-9][0-9a-f]{6,}\b"),
