@@ -42,7 +42,7 @@ DEFAULT_MASKS: tuple[tuple[str, str], ...] = (
     ("IP", r"\b(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}\b"),
     ("IP", r"\b(?:[0-9a-f]{1,4}:){1,6}(?::[0-9a-f]{1,4}){1,6}\b"),
     ("IP", r"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?::[0-9]{1,5})?\b"),
-    ("HOST", rf"\b(?:{_LABEL}\.){{2,8}}[A-Za-z]{{2,24}}:[0-9]{{1,5}}\b"),
+    ("HOST", rf"\b(?:{_LABEL}\.){{2,8}}[A-Za-z]+:[0-9]{{1,5}}\b"),
     ("HOST", rf"\b{_LABEL}\.(?:com|net|org|edu|gov|io|cn|de|uk|local):[0-9]{{1,5}}\b"),
     # What a client asked for, with the protocol it speaks: as variable as a path.
     ("PATH", r"(?:/[A-Za-z0-9_.$@%+=~*-]+){2,}/?(?:\?[!#-&(-;=?-~]*)?(?: HTTP/[0-9.]+)?"),
@@ -98,7 +98,9 @@ class Masks:
         flat = pieces.explode().drop_nulls()
         names = pl.Series([None], dtype=pl.String).new_from_index(0, len(flat))
         for name, pattern in reversed(self.named):
-            names = names.set(flat.str.contains(f"^(?:{pattern})$"), f"{KEPT.get(name, '')}<{name}>")
+            kept = KEPT.get(name, "")
+            shown = f"{kept}<{name}>" if pattern.startswith(kept) else f"<{name}>"
+            names = names.set(flat.str.contains(f"^(?:{pattern})$"), shown)
         every = names.fill_null("<*>").to_list()
         named, start = [], 0
         for text, count in zip(masked, counts, strict=True):

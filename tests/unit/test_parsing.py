@@ -439,6 +439,11 @@ def test_a_service_has_masks_of_its_own():
     assert texts(parse("took seat C12 of 90", masks=masks)) == ["took <SEAT> of <ANY_NUM>"]
 
 
+def test_a_services_own_mask_may_be_called_like_a_default_one():
+    masks = (MaskOptions(name="ID", pattern="seat [A-Z][0-9]+"),)
+    assert texts(parse("took seat C12 for order_7", masks=masks)) == ["took <ID> for order_<ID>"]
+
+
 @pytest.mark.parametrize("pattern", ["(", "a(?=b)", "x*", r"(a)\1"])
 def test_a_mask_that_cannot_be_used_is_named(pattern):
     with pytest.raises(MaskSettingsError, match="masks: SEAT"):
