@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 models_app = Commands(no_args_is_help=True, help="Bundles in the registry, and which of them is live.")
 evaluate_app = Commands(no_args_is_help=True, help="How well the detectors do on labelled data.")
-bench_app = Commands(no_args_is_help=True, help="How fast the pipeline is.")
+bench_app = Commands(no_args_is_help=True, help="How fast the pipeline is, and how good its templates.")
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
 
@@ -242,6 +242,61 @@ def bench_pipeline(
 
     state = shell(context)
     _report(state, run(state.settings, data=data, corpus=corpus, lines=lines, progress=state.say), as_json)
+
+
+@bench_app.command("parsing")
+def bench_parsing(
+    context: typer.Context,
+    *,
+    data: Data,
+    accuracy: Annotated[bool, typer.Option("--accuracy", help="Against Loghub's labelled templates.")] = False,
+    speed: Annotated[bool, typer.Option("--speed", help="Lines per CPU second of one thread.")] = False,
+    as_json: Json = False,
+) -> None:
+    """How well and how fast lines become templates, beside drain3 with the same masks for all systems.
+
+    Accuracy reads a folder of Loghub's layout; speed reads hdfs and trainticket, in that folder or beside it.
+
+    Examples:
+      logcanary bench parsing --accuracy --data ../shared/data/loghub --json
+      logcanary bench parsing --speed --data ../shared/data
+    """
+    from training import parsing_bench as bench
+
+    if not accuracy and not speed:
+        raise ProblemError("What shall be measured? Give --accuracy, --speed or both")
+    state = shell(context)
+    figures: dict[str, Any] = {}
+    try:
+        if accuracy:
+            figures |= bench.bench_accuracy(data)
+        if speed:
+            state.say("Measuring speed: drain3 takes about a minute.")
+            figures |= bench.bench_speed(data)
+    except bench.ParsingBenchError as error:
+        raise ProblemError(str(error)) from error
+    if as_json or state.json:
+        state.emit(figures)
+        return
+    from cli.tables import rows_table
+
+    if accuracy:
+        state.out.print(rows_table(_beside_drain3(figures)))
+    if speed:
+        corpora = [{"log": name, **figures[name]} for name in ("hdfs", "trainticket")]
+        state.out.print(rows_table(corpora))
+        state.out.print(rows_table([figures["adversarial"]]))
+
+
+def _beside_drain3(figures: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row a system, and one for the average: our figures, then drain3's."""
+    systems = {**figures["systems"], "average": {**figures["average"], "drain3": figures["drain3_average"]}}
+    metrics = ("GA", "FGA", "PA", "FTA")
+    return [
+        {"system": name, **{metric: found[metric] for metric in metrics}}
+        | {f"drain3 {metric}": found["drain3"][metric] for metric in metrics}
+        for name, found in systems.items()
+    ]
 
 
 def _report(state: Shell, figures: object, as_json: bool) -> None:

@@ -18,29 +18,45 @@ MARK = "<_>"
 """Stands for a masked part in the text that the miner sees. It is no wildcard there: two masked parts are alike."""
 
 _HEX4 = r"[0-9a-fA-F]{4}"
-_TIME = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?"
+_TIME = r"[0-9]{1,2}:[0-9]{2}:[0-9]{2}(?:[.,:][0-9]+)?"
 _ZONE = r"(?: ?(?:Z|[+-][0-9]{2}:?[0-9]{2}))?"
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_LABEL = r"[A-Za-z0-9_]+(?:-[A-Za-z0-9_]+){0,4}"
+
+KEPT = {"ID": "_", "URL": "://"}
+"""What these masks match at their beginning, and show before their name: ``blk_<ID>``, ``hdfs://<URL>``."""
 
 DEFAULT_MASKS: tuple[tuple[str, str], ...] = (
     # A stack frame, whatever its class: the depth and the way of a stack must not make templates.
     ("FRAME", r"^[ \t]*at [A-Za-z_$][A-Za-z0-9_$.<>/@-]*\([^()]*\)"),
-    ("BLOCK", r"\bblk_-?[0-9]+(?:_[0-9]+)?\b"),
     ("UUID", rf"\b[0-9a-fA-F]{{8}}-{_HEX4}-{_HEX4}-{_HEX4}-[0-9a-fA-F]{{12}}\b"),
-    ("URL", r"\b[a-zA-Z][a-zA-Z0-9]*://[!#-&(-;=?-Z\\^-z~]+"),
+    ("URL", r"://[!#-&(-;=?-Z\\^-z~]+"),
     ("EMAIL", r"\b[A-Za-z0-9_]+(?:[.+-][A-Za-z0-9_]+){0,3}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\b"),
-    ("TIME", rf"\b[0-9]{{4}}[-/.][0-9]{{2}}[-/.][0-9]{{2}}(?:[T ]{_TIME}{_ZONE})?\b"),
+    ("TIME", rf"\b(?:{_DAY},? )?{_MONTH} {{1,2}}[0-9]{{1,2}},? {_TIME}(?: [A-Z]{{3,4}})?(?: [0-9]{{4}})?\b"),
+    ("TIME", rf"\b(?:{_DAY}, )?[0-9]{{1,2}} {_MONTH} [0-9]{{4}} {_TIME}(?: [A-Z]{{3,4}}|{_ZONE})?\b"),
+    ("TIME", rf"\b[0-9]{{4}}[-/.][0-9]{{1,2}}[-/.][0-9]{{1,2}}(?:[T :]{_TIME}{_ZONE})?\b"),
     ("TIME", rf"\b[0-9]{{1,2}}/(?:[A-Z][a-z]{{2}}|[0-9]{{1,2}})/[0-9]{{2,4}}(?:[: ]{_TIME}{_ZONE})?\b"),
     ("TIME", rf"\b{_TIME}\b"),
-    ("MAC", r"\b(?:[0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}\b"),
+    ("MAC", r"\b(?:[0-9a-fA-F]{1,2}:){5}[0-9a-fA-F]{1,2}\b"),
+    ("IP", r"\b(?:[0-9a-fA-F]{1,4}:){4,7}[0-9a-fA-F]{1,4}\b"),
+    ("IP", r"\b(?:[0-9a-f]{1,4}:){1,6}(?::[0-9a-f]{1,4}){1,6}\b"),
     ("IP", r"\b[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}(?::[0-9]{1,5})?\b"),
-    ("PATH", r"(?:/[A-Za-z0-9_.$@%+=~*-]+){2,}/?"),
+    ("HOST", rf"\b(?:{_LABEL}\.){{2,8}}[A-Za-z]+:[0-9]{{1,5}}\b"),
+    ("HOST", rf"\b{_LABEL}\.(?:com|net|org|edu|gov|io|cn|de|uk|local):[0-9]{{1,5}}\b"),
+    # What a client asked for, with the protocol it speaks: as variable as a path.
+    ("PATH", r"(?:/[A-Za-z0-9_.$@%+=~*-]+){2,}/?(?:\?[!#-&(-;=?-~]*)?(?: HTTP/[0-9.]+)?"),
     ("PATH", r"\b[A-Za-z]:\\[A-Za-z0-9_.$@%+=~\\-]*[A-Za-z0-9_]"),
     ("HEX", r"\b0[xX][0-9a-fA-F]+\b"),
-    ("NUM", r"\b[0-9]+(?:[.,][0-9]+)*\b"),
-    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?(?:[kKMGTP]i?)?[bB]\b"),
+    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?(?: ?[kKMGTP]i?B| B)\b"),
+    ("TIME", r"\b[0-9]{1,2}:[0-9]{2}\b"),
+    ("DURATION", r"<[0-9]+ ?(?:ms|s|sec|min)\b"),
+    ("NUM", r"\b[0-9]+(?:[.,_][0-9]+)*\b"),
+    ("SIZE", r"\b[0-9]+(?:\.[0-9]+)?(?:[kKMGTP]i?[bB]?|[bB])\b"),
     ("DURATION", r"\b[0-9]+(?:\.[0-9]+)?(?:ns|us|ms|s|sec|min|m|h|d)\b"),
-    ("ID", r"\b[A-Za-z]+(?:_[A-Za-z]+)*(?:_[0-9]+)+(?:_[A-Za-z0-9]+)*\b"),
+    ("ID", r"_-?[0-9]+(?:_[A-Za-z0-9]+)*\b"),
     ("HEX", r"\b[a-f]*[0-9][0-9a-f]{6,}\b"),
+    ("HEX", r"\b[A-F]*[0-9][0-9A-F]{6,}\b"),
 )
 """The masks of every service, in order: of two that match at one place, the first wins."""
 
@@ -82,7 +98,9 @@ class Masks:
         flat = pieces.explode().drop_nulls()
         names = pl.Series([None], dtype=pl.String).new_from_index(0, len(flat))
         for name, pattern in reversed(self.named):
-            names = names.set(flat.str.contains(f"^(?:{pattern})$"), f"<{name}>")
+            kept = KEPT.get(name, "")
+            shown = f"{kept}<{name}>" if pattern.startswith(kept) else f"<{name}>"
+            names = names.set(flat.str.contains(f"^(?:{pattern})$"), shown)
         every = names.fill_null("<*>").to_list()
         named, start = [], 0
         for text, count in zip(masked, counts, strict=True):

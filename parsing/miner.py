@@ -1,18 +1,16 @@
-"""Masked text to template: drain3's Drain tree for texts not seen before, a memory for all others.
+"""Masked text to template: a tree for texts not seen before, a memory for all others.
 
 A template's id is a hash of its service and its text at birth, so that it is the same on every shard and after every
-restart; when a template generalises it keeps its id and is announced again. Drain: He et al., *Drain: An Online Log
-Parsing Approach with Fixed Depth Tree*, ICWS 2017; drain3's persistence and its own ids are not used.
+restart; when a template generalises it keeps its id and is announced again.
 """
 
 import re
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from drain3.drain import LogCluster
-
-from parsing.masks import MARK
-from parsing.tree import IndexedDrain
+from parsing.masks import KEPT, MARK
+from parsing.tree import SIMILARITY, Tree
+from parsing.words import WILDCARD, merged, words_of
 
 OVERFLOW_TEMPLATE = 2
 """Template id of lines that came when the service had as many templates as it may have (0 is padding, 1 the end)."""
@@ -28,17 +26,10 @@ MAX_ALIASES = 100_000
 """Beyond it the oldest is forgotten: its template is then another one here, as it is where no alias came."""
 MAX_REMEMBERED = 200_000
 """Masked texts whose template is remembered; at about 150 bytes each. Beyond it the oldest quarter is forgotten."""
-MAX_TOKENS = 128
-"""Words of a text that are compared; what follows makes no template of its own."""
-
-# He et al. 2017, section IV: depth 4, 100 children a node. The paper's similarity of 0.4 merges events that differ in
-# the word that matters; 0.6 keeps them apart, and still finds the variable word in a message of three.
-_SIMILARITY = 0.6
-_DEPTH = 4
-_CHILDREN = 100
-_WILDCARD = "<*>"
-_REST = "<...>"
-_NAMED = re.compile(r"<[A-Z][A-Z0-9_]*>")  # a mask's type, as ``Masks.name`` writes it
+# A mask's type as ``Masks.name`` writes it, with what some masks show before their name.
+_NAMED = re.compile(
+    "(?:" + "|".join(f"{re.escape(kept)}(?=<{name}>)" for name, kept in KEPT.items()) + r")?<[A-Z][A-Z0-9_]*>"
+)
 
 
 def template_id(service: str, birth: str) -> int:
@@ -91,10 +82,9 @@ class Miner:
     aliases: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._drain = IndexedDrain(depth=_DEPTH, sim_th=_SIMILARITY, max_children=_CHILDREN, param_str=_WILDCARD)
-        self._by_cluster: dict[int, Mined] = {}
+        self._tree = Tree()
         self._by_id: dict[int, Mined] = {}
-        self._clusters: dict[int, LogCluster] = {}  # of those in _by_id
+        self._numbers: dict[int, int] = {}  # of those in _by_id, their place among the entries
         self._characters = 0
         entries, self.entries = self.entries, []
         for entry in entries:
@@ -142,9 +132,9 @@ class Miner:
 
     def show(self, template: Mined, named: str) -> None:
         """Set how a newborn template is shown: the text it was made from with its masks' types."""
-        shown, masked = _words(named), template.masked.split(" ")
+        shown, masked = words_of(named), template.masked.split(" ")
         if len(shown) != len(masked):  # the line itself holds a mark
-            shown = template.masked.replace(MARK, _WILDCARD).split(" ")
+            shown = template.masked.replace(MARK, WILDCARD).split(" ")
         template.named = _widened(shown, masked)
 
     def adopt(self, template: int, text: str, alias_of: int | None) -> Mined | None:
@@ -170,56 +160,55 @@ class Miner:
         return None
 
     def _plant(self, entry: Mined) -> None:
-        """Put a known template into the tree: at the place of its birth, with its newest words."""
-        drain = self._drain
-        drain.clusters_counter += 1
-        cluster = LogCluster(entry.birth.split(), drain.clusters_counter)
-        drain.id_to_cluster[cluster.cluster_id] = cluster
-        drain.add_seq_to_prefix_tree(drain.root_node, cluster)
-        cluster.log_template_tokens = tuple(entry.masked.split())
-        self._enter(entry, cluster)
+        """Put a known template into the tree: found by the words of its birth, compared by its newest ones."""
+        self._enter(entry, entry.birth.split(), entry.masked.split())
 
-    def _enter(self, entry: Mined, cluster: LogCluster) -> None:
-        self._by_cluster[cluster.cluster_id] = entry
+    def _enter(self, entry: Mined, birth: list[str], words: list[str]) -> None:
+        self._tree.add(birth, words)
         self._by_id.setdefault(entry.id, entry)
-        self._clusters.setdefault(entry.id, cluster)
+        self._numbers.setdefault(entry.id, len(self.entries))
         self.entries.append(entry)
         self._characters += len(entry.birth)
 
     def _mine(self, text: str) -> tuple[int, Mined | None]:
         """Return the template of one text, and the entry if the text made or generalised it."""
-        joined = " ".join(_words(text))
-        drain = self._drain
-        if self.full:
-            words = drain.get_content_as_tokens(joined)
-            if drain.tree_search(drain.root_node, words, drain.sim_th, False) is None:
+        words = words_of(text)
+        found = self._tree.find(words)
+        if found is None:
+            if self.full:
                 return OVERFLOW_TEMPLATE, None
-        cluster, update = drain.add_log_message(joined)
-        if update == "cluster_created":
-            entry = Mined(template_id(self.service, joined), joined, joined, joined.replace(MARK, _WILDCARD))
-            self._enter(entry, cluster)
+            birth = " ".join(words)
+            entry = Mined(template_id(self.service, birth), birth, birth, birth.replace(MARK, WILDCARD))
+            self._enter(entry, words, words)
             return self.resolve(entry.id), entry
-        entry = self._by_cluster[cluster.cluster_id]
-        if update == "none":
+        number, common = found
+        entry = self.entries[number]
+        if common == self._tree.words[number]:
             return self.resolve(entry.id), None
-        words = list(cluster.log_template_tokens)
+        self._widen(entry, number, common)
+        return self.resolve(entry.id), entry
+
+    def _widen(self, entry: Mined, number: int, words: list[str]) -> None:
+        """Give a template new words, with a wildcard where it had none."""
+        self._tree.words[number] = words
         entry.masked = " ".join(words)
         entry.named = _widened(entry.named.split(" "), words)
-        return self.resolve(entry.id), entry
 
     def _generalise(self, entry: Mined, text: str) -> Mined | None:
         """Take over the words that another shard has generalised in a template known here."""
         theirs, ours, shown = text.split(" "), entry.masked.split(" "), entry.named.split(" ")
         if not len(theirs) == len(ours) == len(shown):
             return None
-        words = [_WILDCARD if theirs[at] == _WILDCARD else word for at, word in enumerate(ours)]
-        if sum(word != _WILDCARD for word in words) < _SIMILARITY * len(words):
+        words = [
+            merged(own, word) if WILDCARD in word and own != word else own
+            for own, word in zip(ours, theirs, strict=True)
+        ]
+        if sum(WILDCARD not in word for word in words) < SIMILARITY * len(words):
             return None  # nothing new would be similar to so few words: both shards keep what they have
         if words != ours:
-            entry.masked, entry.named = " ".join(words), _widened(shown, words)
-            self._clusters[entry.id].log_template_tokens = tuple(words)
-        more_than_theirs = any(a == _WILDCARD != b for a, b in zip(words, theirs, strict=True))
-        return entry if more_than_theirs and any(b == _WILDCARD for b in theirs) else None
+            self._widen(entry, self._numbers[entry.id], words)
+        more_than_theirs = any(WILDCARD in a and a != b for a, b in zip(words, theirs, strict=True))
+        return entry if more_than_theirs and any(WILDCARD in b for b in theirs) else None
 
     def _redirect(self) -> None:
         """Let remembered texts point past aliases."""
@@ -233,12 +222,6 @@ class Miner:
         self.remembered = dict(list(self.remembered.items())[-keep:])
 
 
-def _words(text: str) -> list[str]:
-    """Cut a text into the words that are compared."""
-    words = text.split()
-    return words if len(words) <= MAX_TOKENS else [*words[:MAX_TOKENS], _REST]
-
-
 def _widened(shown: list[str], words: list[str]) -> str:
     """Return the shown text with a wildcard wherever ``words`` has one."""
-    return " ".join(_WILDCARD if new == _WILDCARD else old for old, new in zip(shown, words, strict=True))
+    return " ".join(new if WILDCARD in new else old for old, new in zip(shown, words, strict=True))
