@@ -8,7 +8,7 @@ import pytest
 
 from contracts.records import Detection
 from models.registry import Registry
-from storage.broker import end_offsets, producer, read_all
+from storage.broker import producer, read_all
 from storage.bulk import BulkSender
 from storage.control import ControlWriter
 from storage.files import open_files
@@ -146,8 +146,9 @@ def test_services_that_misbehave_cost_the_others_nothing(stack):
         bulk = BulkSender(out)
 
         def misbehave(number):
-            for start in range(number * FLOOD // ROUNDS, (number + 1) * FLOOD // ROUNDS, CHUNK):
-                bulk.send(topics["flood"], 0, flood[start : start + CHUNK])
+            some = flood[number * FLOOD // ROUNDS : (number + 1) * FLOOD // ROUNDS]
+            for start in range(0, len(some), CHUNK):
+                bulk.send(topics["flood"], 0, some[start : start + CHUNK])
             bulk.send(topics["strange"], 0, strange[number * STRANGE // ROUNDS : (number + 1) * STRANGE // ROUNDS])
             for value in dirt[number * GARBAGE // ROUNDS : (number + 1) * GARBAGE // ROUNDS]:
                 out.send(topics["garbage"], key=b"key" if value is None else None, value=value)
@@ -160,15 +161,12 @@ def test_services_that_misbehave_cost_the_others_nothing(stack):
     wait_for(lambda: scored(stack, topics["quiet"]), len(lines), seconds=60)
     found = [one for one in statistics(stack, topics["quiet"], "score") if one.last_offset >= len(first)]
     waits = sorted(one.emitted_ms - one.newest_arrival_ms for one in found)
-    assert waits[-1] < WORST_LATENCY_MS, waits
+    print("from arrival to score, ms:", waits)
+    assert waits[-1] < WORST_LATENCY_MS
     assert {one.bundle for one in found} == {bundle.manifest.version}
     # The others are handled too, and say what is wrong with them.
-    # A producer that is not answered in time sends again, so that a topic may hold a few lines twice.
-    ends = end_offsets(stack, list(topics.values()))
     for kind, sent in (("flood", FLOOD), ("strange", STRANGE), ("garbage", GARBAGE)):
-        end = ends[topics[kind], 0]
-        assert end >= sent
-        wait_for(lambda topic=topics[kind]: sum(one.lines for one in statistics(stack, topic, "parse")), end)
+        wait_for(lambda topic=topics[kind]: sum(one.lines for one in statistics(stack, topic, "parse")), sent)
     assert max(one.templates for one in statistics(stack, topics["strange"], "parse")) == 20_000
     assert sum(sum(one.dead.values()) for one in statistics(stack, topics["garbage"], "parse")) > GARBAGE // 10
     judged = statistics(stack, topics["broken"], "score")
