@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.records import END_TEMPLATE
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from models.bundle import Bundle
@@ -32,13 +33,16 @@ class Expected:
     """Partition and offset of the lines that cannot be read."""
     scored: dict[tuple[int, int], Ints] = field(default_factory=dict)
     """The offsets that each partition and bucket is to judge, in order."""
+    known: frozenset[str] = frozenset()
+    """Ids of the templates that the bundle knows; what the parser learns beside them may generalise meanwhile."""
 
 
 def expect(
     settings: AppSettings, options: ServiceSettings, topic: str, bundle: Bundle, partitions: Sequence[Sequence[bytes]]
 ) -> Expected:
     """Work out what these lines of each partition (its first at offset 0) come to."""
-    expected = Expected(lines=[len(lines) for lines in partitions])
+    known = frozenset(entry.template for entry in bundle.vocabulary.entries) | {END_TEMPLATE}
+    expected = Expected(lines=[len(lines) for lines in partitions], known=known)
     for partition, lines in enumerate(partitions):
         _partition(settings, options, topic, bundle, partition, lines, expected)
     return expected

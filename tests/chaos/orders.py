@@ -8,6 +8,7 @@ depends on the lines alone: far fewer sessions are open than ``session.max_open`
 """
 
 import random
+import string
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +26,8 @@ WRONG_SHARE = 0.03
 """Sessions that go wrong."""
 BROKEN_SHARE = 0.0005
 """Lines that are no text at all: dead letters."""
+NOVEL_SHARE = 0.002
+"""Lines of a shape never seen before, where the parser is to go on learning."""
 LEARNT_LINES = 20_000
 WINDOW = 4
 STEP_SECONDS = 0.2
@@ -52,6 +55,10 @@ WRONG = (
     (BASKET, STOCK, PRICE, PAID),
 )
 BROKEN = (b"", b"\xff\xfe\x00\xc3(")
+NOVEL = (
+    "{0} {1} {2} {3} {4} {5} {6}",  # a template each
+    "robot of lane {0} reports state={1}.{2}",  # a template that generalises with the second line
+)
 
 
 class Orders:
@@ -63,6 +70,7 @@ class Orders:
         wrong: share of sessions that go wrong.
         broken: share of lines that cannot be read.
         step_seconds: event time from line to line.
+        novel: share of lines of a shape never seen before.
     """
 
     def __init__(
@@ -72,11 +80,12 @@ class Orders:
         wrong: float = WRONG_SHARE,
         broken: float = BROKEN_SHARE,
         step_seconds: float = STEP_SECONDS,
+        novel: float = 0.0,
     ) -> None:
         self._random = random.Random(f"{seed}/{partition}")
         self._name = f"{seed % 2**24:06x}{partition:04x}"
         self._wrong, self._broken = wrong, broken
-        self._step = step_seconds
+        self._step, self._novel = step_seconds, novel
         self._lines = self._sessions = 0
         self._active = [self._session() for _ in range(ACTIVE)]
         self._second, self._stamp = -1, ""
@@ -102,6 +111,8 @@ class Orders:
         chosen = int(self._random.random() * ACTIVE)
         session = self._active[chosen]
         text = session.pop()
+        if self._novel and self._random.random() < self._novel:
+            text = self._never_seen() + text[text.rindex(" trace_id=") :]
         if not session:
             self._active[chosen] = self._session()
         second = int(self._lines * self._step)
@@ -109,6 +120,10 @@ class Orders:
             self._second = second
             self._stamp = f"{BEGIN + timedelta(seconds=second):%Y-%m-%d %H:%M:%S}"
         return f"{self._stamp} INFO {text}".encode()
+
+    def _never_seen(self) -> str:
+        words = ["".join(self._random.choices(string.ascii_lowercase, k=6)) for _ in range(7)]
+        return self._random.choice(NOVEL).format(*words)
 
 
 def options_of(service: str) -> ServiceSettings:

@@ -69,6 +69,28 @@ def test_detections_are_compared_by_id_and_twice_the_same_is_once():
     assert "differ" in checks.detections([*found("a", "b"), *found("a", offset=2)], TOPIC, shop())[0][0]
 
 
+def test_what_the_parser_learns_may_generalise_and_what_the_bundle_knows_may_not():
+    def twice(template, one, other):
+        texts = ({"template": template, "template_text": text, "before": [before]} for text, before in (one, other))
+        return [record for changes in texts for record in found("a", "b", **changes)]
+
+    known = {"template": "0" * 15 + "7", "text": "paid"}
+    learnt, wider = {"template": "0" * 15 + "8", "text": "x=1"}, {"template": "0" * 15 + "9", "text": "x=<*>"}
+    expected = shop(known=frozenset({known["template"]}))
+    same = twice(learnt["template"], ("x=1", learnt), ("x=<*>", wider))
+    assert checks.detections(same, TOPIC, expected)[0] == []
+    for one, other in ((("paid", learnt), ("sold", learnt)), (("paid", known), ("paid", learnt))):
+        assert "differ" in checks.detections(twice(known["template"], one, other), TOPIC, expected)[0][0]
+
+
+def test_shapes_never_seen_before_change_nothing_else_of_the_lines():
+    usual, learning = Orders(1, 0).take(2_000), Orders(1, 0, novel=0.5).take(2_000)
+    assert usual == Orders(1, 0).take(2_000)
+    assert learning == Orders(1, 0, novel=0.5).take(2_000)
+    assert 200 < sum(b"robot of lane" in line for line in learning) < 800
+    assert not any(b"robot of lane" in line for line in usual)
+
+
 def test_dead_letters_and_lines_are_compared():
     dead = json.dumps({"topic": TOPIC, "partition": 0, "offset": 2}).encode()
     assert checks.dead_letters([dead, dead], TOPIC, shop()) == []

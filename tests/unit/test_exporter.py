@@ -1,6 +1,7 @@
 """Records in, numbers out: each micro-batch and each detection is counted once."""
 
 import json
+import random
 import re
 import secrets
 import socket
@@ -20,7 +21,7 @@ from contracts.settings import AppSettings, WebOptions
 from storage.broker import ensure_topics, producer
 from storage.control import ControlView, key_of
 from streaming import exporter
-from streaming.exporter import DETECTORS, IDS_KEPT, Metrics, bundle_time
+from streaming.exporter import DETECTORS, ID_COLUMNS, ID_ROWS, Metrics, RecentIds, bundle_time
 
 T0 = 1_780_000_000_000
 BUNDLE = "20260501T120000-0123abcd"
@@ -185,12 +186,15 @@ def test_a_detection_of_an_earlier_life_is_known_and_not_counted(metrics: Metric
     assert value(metrics, "newest_detection_timestamp_seconds", service="web") is None
 
 
-def test_the_memory_of_detections_is_bounded(metrics: Metrics, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert IDS_KEPT >= 10_000
-    monkeypatch.setattr(exporter, "IDS_KEPT", 5)
-    for number in range(20):
-        metrics.detection(detection(number))
-    assert len(metrics._ids) == 5
+def test_the_memory_of_detections_has_one_size_and_keeps_the_newest() -> None:
+    ids = RecentIds(ID_ROWS, ID_COLUMNS)
+    size = ids._ids.nbytes
+    chance = random.Random(3)
+    some = [chance.getrandbits(64) | 1 for _ in range(200_000)]
+    assert all(ids.add(one) for one in some)
+    assert not any(ids.add(one) for one in some[-10_000:])
+    assert sum(ids.add(one) for one in some[:10_000]) > 5_000  # the oldest are forgotten
+    assert ids._ids.nbytes == size <= 1 << 20
 
 
 def test_known_services_begin_at_zero(metrics: Metrics) -> None:
