@@ -111,6 +111,20 @@ def producer(settings: AppSettings, **options: object) -> KafkaProducer:
     return _connect(KafkaProducer, settings, {"acks": "all", "enable_idempotence": True, **options})
 
 
+class _Consumer(KafkaConsumer):  # type: ignore[misc]
+    """A consumer that reads on where a partition is resumed.
+
+    kafka-python 3.0 puts aside what it has fetched of a paused partition, and takes it up again only while it holds
+    no records of another one. It counts records that are read to their end as held, so that a resumed partition could
+    wait for ever.
+    """
+
+    def poll(self, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+        if not self._fetcher._next_partition_records:
+            self._fetcher._next_partition_records = None
+        return super().poll(*arguments, **options)
+
+
 def consumer(settings: AppSettings, *topics: str, **options: object) -> KafkaConsumer:
     """A ``KafkaConsumer``; without ``group_id`` it commits nothing.
 
@@ -124,7 +138,7 @@ def consumer(settings: AppSettings, *topics: str, **options: object) -> KafkaCon
         # Checksums in plain Python cost 24 us a line, three times all the rest; the C library costs nothing.
         "check_crcs": find_spec("crc32c") is not None,
     }
-    return _connect(KafkaConsumer, settings, {**usual, **options}, *topics)
+    return _connect(_Consumer, settings, {**usual, **options}, *topics)
 
 
 def admin(settings: AppSettings, **options: object) -> KafkaAdminClient:

@@ -1,11 +1,11 @@
-"""The archiver takes up every rebalance of its group, however long it takes."""
+"""The archiver takes up every rebalance of its group, however long it takes, and what was paused goes on."""
 
 import secrets
 import time
 
 from contracts.settings import ArchiveOptions
 from storage.archive import list_files
-from storage.broker import CooperativeStickyAssignor, admin, producer
+from storage.broker import CooperativeStickyAssignor, TopicPartition, admin, consumer, producer
 from storage.files import open_files
 from streaming.archiver import POLL_MILLISECONDS, Archiver
 
@@ -39,3 +39,31 @@ def test_a_rebalance_that_outlasts_a_poll_is_taken_up(stack_settings, monkeypatc
     finally:
         archiver._client.close(autocommit=False)
         files.close()
+
+
+def test_a_partition_that_was_paused_with_records_at_hand_goes_on(stack_settings):
+    topic = f"paused{secrets.token_hex(4)}"
+    with admin(stack_settings) as client:
+        client.create_topics({topic: {"num_partitions": 2}})
+    with producer(stack_settings) as out:
+        for number in range(600):
+            out.send(topic, b"line %d" % number, partition=number % 2)
+        out.flush()
+    with consumer(stack_settings, topic, auto_offset_reset="earliest", max_poll_records=100) as reader:
+        read: dict[TopicPartition, int] = {}
+
+        def read_until(done):
+            deadline = time.monotonic() + 30
+            while not done():
+                assert time.monotonic() < deadline, read
+                for key, records in reader.poll(timeout_ms=200).items():
+                    read[key] = read.get(key, 0) + len(records)
+
+        read_until(lambda: read)
+        first = next(iter(read))
+        other = TopicPartition(topic, 1 - first.partition)
+        assert read[first] < 300
+        reader.pause(first)
+        read_until(lambda: read.get(other) == 300)
+        reader.resume(first)
+        read_until(lambda: read[first] == 300)
