@@ -3,11 +3,12 @@
     python -m tests.chaos.kills --kills 50 --lines 1000000 --seed 1 --json kills.json
 
 It starts a stack of its own in a temporary folder (``--home`` names another), sends lines at a steady rate, and ends
-one process after another with ``kill -9``, some before the stack has recovered from the one before. Afterwards the
-detections are those that the core alone makes of the same lines, and those of a second, undisturbed job over the same
-topic; every line was scored, and stands in the archive once; ``down`` leaves no process. The bundle stays the same; the
-parser goes on learning, since some lines have shapes never seen before. One JSON object comes on standard output; the
-exit status is 1 where anything does not hold, and then the folder stays.
+one process after another with ``kill -9``, some before the stack has recovered from the one before. Then the archiver
+sleeps for a minute (SIGSTOP), and HDFS for two. Afterwards the detections are those that the core alone makes of the
+same lines, and those of a second, undisturbed job over the same topic; every line was scored, and stands in the archive
+once; ``down`` leaves no process. The bundle stays the same; the parser goes on learning, since some lines have shapes
+never seen before. One JSON object comes on standard output; the exit status is 1 where anything does not hold, and then
+the folder stays.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ REST_SECONDS = (0.3, 8.0)
 """Between recovery and the next kill, at random."""
 USUAL_SECONDS = 18.0
 """What a kill takes with its recovery, as a first guess: lines are spread over all of them."""
+SLEEPS = {"archiver": 60.0, "hdfs": 120.0}
+"""What sleeps after the kills, and for how many seconds: an archiver that others have taken over from, HDFS away."""
 LAST_RATE = 20_000.0
 """Lines a second once the last kill is over."""
 TRAINED_LINES = 20_000
@@ -106,15 +109,25 @@ class Chaos:
         self._strikes = Strikes(settings, service, self.trained, self._chance)
         self._began = time.monotonic()
         self._last = [-1] * PARTITIONS  # offsets of the last lines that can be scored
+        self._asleep_seconds = 0.0  # in which there are to be lines, too
 
-    def run(self, report: Report, kills: int, targets: Sequence[str] = TARGETS) -> None:
+    def run(
+        self, report: Report, kills: int, targets: Sequence[str] = TARGETS, sleeps: Mapping[str, float] | None = None
+    ) -> None:
         """Send the report's lines while kills happen; check everything but what ``down`` leaves. The job runs on.
+
+        Args:
+            report: says the seed and how many lines; what has happened is noted in it.
+            kills: how many.
+            targets: of which parts.
+            sleeps: parts that sleep afterwards, and for how many seconds.
 
         Raises:
             ChaosError: something does not come back, or lines are neither scored nor archived.
         """
         self._prepare()
-        rate = report.lines / (kills + 1) / USUAL_SECONDS
+        self._asleep_seconds = sum((sleeps or {}).values())
+        rate = report.lines / ((kills + 1) * USUAL_SECONDS + self._asleep_seconds)
         orders = [Orders(self._seed, at, novel=NOVEL_SHARE) for at in range(PARTITIONS)]
         sender = Sender(self.settings, self.topic, orders, rate, report.lines)
         follower = Follower(self.settings, self.topic)
@@ -124,6 +137,7 @@ class Chaos:
             sender.start()
             until(lambda: min(follower.reached(PARTITIONS)) >= 0, "the first lines to be scored", sender.check)
             self._kill_all(report, list(self._choices(kills, targets)), sender, follower)
+            self._sleep_all(report, sleeps or {}, sender, follower)
             self._judge(report, sender, follower)
         finally:
             self._strikes.close()
@@ -194,7 +208,8 @@ class Chaos:
         """
         mean = (time.monotonic() - self._began) / done if done else USUAL_SECONDS
         assert sender.limit is not None
-        sender.rate = max(1.0, (sender.limit - sender.count) / (mean * 1.2 * left + WITHIN_SECONDS / 2))
+        seconds = mean * 1.2 * left + self._asleep_seconds + WITHIN_SECONDS / 2
+        sender.rate = max(1.0, (sender.limit - sender.count) / seconds)
 
     def _recover(self, kill: Kill, waiting: list[Struck], follower: Follower, check: Callable[[], None]) -> None:
         """Wait until all that was killed is back, and all partitions go on; counted from the last kill."""
@@ -211,6 +226,21 @@ class Chaos:
         until(lambda: scoring() is not None, f"the job to go on after {what}", check)
         kill.job_seconds = round(((scoring() or ready) - last) / 1000, 1)
         follower.forget(ready)
+
+    def _sleep_all(self, report: Report, sleeps: Mapping[str, float], sender: Sender, follower: Follower) -> None:
+        """Let parts sleep while lines come; scoring needs none of them and goes on."""
+        for name, seconds in sleeps.items():
+            began = now_ms()
+            with self._strikes.asleep(name):
+                end = time.monotonic() + seconds
+                before = follower.reached(PARTITIONS)
+                while time.monotonic() < end:
+                    sender.check()
+                    time.sleep(1)
+                if follower.progressed(before, began) is None:
+                    report.problems.append(f"nothing was scored while {name} slept for {seconds:.0f} s")
+            self.say(f"{name} slept for {seconds:.0f} s; {sender.count:,} lines sent")
+            report.figures[f"{name}_slept_seconds"] = seconds
 
     # -- afterwards --------------------------------------------------------------------------------------------------
 
@@ -322,7 +352,7 @@ def run_in(home: Path, kills: int, report: Report) -> None:
         settings = up(asked)
         say("the stack is up")
         chaos = Chaos(settings, f"chaos-{report.seed}-{secrets.token_hex(3)}", report.seed, say)
-        chaos.run(report, kills)
+        chaos.run(report, kills, sleeps=SLEEPS)
         say("everything is compared; once more without kills")
         chaos.undisturbed(report)
     except (ChaosError, DeployError, RuntimeError) as error:

@@ -1,12 +1,13 @@
 """How each part of a running stack is killed, and how one can tell that it is back."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -76,6 +77,18 @@ class Strikes:
         os.kill(part.pid, signal.SIGKILL)
         pid = part.pid
         return Struck(target, now_ms(), lambda: is_back(self._part(target), pid))
+
+    @contextlib.contextmanager
+    def asleep(self, name: str) -> Iterator[None]:
+        """Stop a part of the stack for a while, as on a machine that is suspended, and let it go on."""
+        pid = self._running(name).pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it was given up meanwhile, and started again
+                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         """End what this object has started."""

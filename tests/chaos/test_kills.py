@@ -17,7 +17,7 @@ def test_kills_at_random_moments_change_no_detection_and_lose_no_line(stack_sett
     service = f"chaos-{time.time_ns()}"
     report = Report(SEED, lines=100_000)
     try:
-        Chaos(stack_settings, service, SEED, print).run(report, kills=4, targets=TARGETS)
+        Chaos(stack_settings, service, SEED, print).run(report, kills=4, targets=TARGETS, sleeps={"archiver": 5.0})
     finally:
         cancel(stack_settings, service)
     assert report.problems == []
