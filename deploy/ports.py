@@ -4,6 +4,7 @@ import fcntl
 import json
 import random
 import socket
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Self
@@ -29,6 +30,11 @@ OTHERS = range(20_000, 32_000)
 """Below the range Linux gives to outgoing connections, so that none of those takes a port between two starts."""
 
 
+RELEASE_SECONDS = 3.0
+"""The ports of the last run are waited for this long: a process that was killed keeps its own until its last thread has
+ended, although it counts as dead before."""
+
+
 class Ports:
     """Ports that are ours inside the context: a lock in the cache holds each, seen by every stack of the machine.
 
@@ -51,7 +57,10 @@ class Ports:
         """Return a free port for every name of ``USUAL``, and write them to ``remembered`` for the next start."""
         last: dict[str, int] = json.loads(remembered.read_text()) if remembered.is_file() else {}
         chosen: dict[str, int] = {}
+        patience = time.monotonic() + RELEASE_SECONDS
         for name, usual in USUAL.items():
+            while name in last and not is_free(last[name]) and time.monotonic() < patience:
+                time.sleep(0.05)
             wishes = [port for port in (preferred.get(name), last.get(name), usual) if port]
             chosen[name] = self._first_free([*wishes, *random.sample(OTHERS, 200)])
         remembered.write_text(json.dumps(chosen))

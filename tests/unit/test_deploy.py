@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -111,6 +112,17 @@ def test_two_stacks_never_share_a_port(own_cache: Path, tmp_path: Path) -> None:
 def test_ports_are_the_same_after_a_restart(own_cache: Path, tmp_path: Path) -> None:
     with Ports() as ports:
         one = ports.choose(tmp_path / "ports.json", {"kafka": 23456})
+    with Ports() as ports:
+        assert ports.choose(tmp_path / "ports.json", {}) == one
+
+
+def test_a_port_of_the_last_run_is_waited_for(own_cache: Path, tmp_path: Path) -> None:
+    with Ports() as ports:
+        one = ports.choose(tmp_path / "ports.json", {})
+    dying = socket.socket()
+    dying.bind(("127.0.0.1", one["exporter"]))
+    dying.listen()
+    threading.Timer(0.3, dying.close).start()
     with Ports() as ports:
         assert ports.choose(tmp_path / "ports.json", {}) == one
 
