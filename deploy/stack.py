@@ -30,6 +30,10 @@ DOWN_SECONDS = 90.0
 DISK_MB = 1_000
 """Free space to start with; HDFS refuses blocks and Kafka dies on a full disk."""
 
+ROLL_SECONDS = 30
+"""``archive.roll_seconds`` of a local stack, where nobody asked for another: who tries things out is not to wait ten
+minutes for what can be learnt from, and small files do no harm here."""
+
 _CHILDREN: dict[Path, "subprocess.Popen[bytes]"] = {}
 """Supervisors this process has started, to be collected when they end."""
 
@@ -47,6 +51,9 @@ def up(settings: AppSettings, progress: Progress = lambda part: None) -> AppSett
         DeployError: a part does not start; the message says which and why. Nothing is left running.
     """
     home = _home(settings)
+    if "roll_seconds" not in settings.archive.model_fields_set:
+        archive = settings.archive.model_copy(update={"roll_seconds": ROLL_SECONDS})
+        settings = settings.model_copy(update={"archive": archive})
     if not is_up(home):
         check_disk(home, DISK_MB)
         _start_supervisor(home, settings)

@@ -264,6 +264,7 @@ def write_stack_settings(plan: Plan) -> None:
         "kafka": {"bootstrap": plan.address("kafka")},
         "hdfs": {"url": plan.url("hdfs")},
         "flink": {"rest": plan.url("flink")},
+        "archive": {"roll_seconds": plan.settings.archive.roll_seconds},
         "web": {"exporter_port": plan.ports["exporter"], "prometheus_port": plan.ports["prometheus"]},
     }
     replace_text(plan.home / "stack.toml", tomli_w.dumps(settings))

@@ -1,16 +1,23 @@
 """Retraining on demand: archive to live bundle, for one service."""
 
+import time
 from collections.abc import Callable, Iterator
 
 from contracts.bundle import Manifest
 from contracts.settings import AppSettings
 from models.registry import Registry
 from parsing.events import Lines
-from storage.archive import list_files, read_lines
+from storage.archive import archived_until, list_files, read_lines
+from storage.broker import end_offsets
 from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
 from training.dataset import build, interleaved, lines_of
 from training.learner import TrainingError, learn
+
+PATIENCE_SECONDS = 30.0
+"""For an archiver to write what is due: it has just been started, or HDFS is slow."""
+ASK_AGAIN_SECONDS = 0.5
+"""Another process writes the archive: there is nothing to be told by."""
 
 Say = Callable[[str], None]
 
@@ -42,6 +49,7 @@ def train(
     """
     files = open_files(settings.hdfs)
     control = read_control(settings)
+    _wait_for_first_files(settings, files, service, progress)
     archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
     if not archived:
         raise TrainingError(
@@ -69,6 +77,21 @@ def train(
         out.put(*(one for one in data.found if one.id not in control.templates.get(service, {})))
         out.put(moved_pointer(live, service, version, author, reason))
     return bundle.manifest
+
+
+def _wait_for_first_files(settings: AppSettings, files: Files, service: str, progress: Say) -> None:
+    """Where a service is so new that nothing is archived, wait for the lines that Kafka holds of it now."""
+    if list_files(files, settings.hdfs.root, service):
+        return
+    ends = end_offsets(settings, [f"{settings.kafka.log_prefix}{service}"])
+    last = {place: end - 1 for place, end in ends.items() if end}
+    if not last:
+        return
+    roll = settings.archive.roll_seconds
+    progress(f"Wait for the archive: it closes a file after {roll} s at most (archive.roll_seconds)")
+    deadline = time.monotonic() + roll + PATIENCE_SECONDS
+    while archived_until(files, settings.hdfs.root, service, last) != last and time.monotonic() < deadline:
+        time.sleep(ASK_AGAIN_SECONDS)
 
 
 def _partition(

@@ -261,6 +261,18 @@ def test_a_false_positive_is_not_raised_again(
     assert "false-positive" in listed
 
 
+def test_training_waits_for_the_first_lines_of_a_service(stack: AppSettings, tmp_path: Path) -> None:
+    young = "way-young"
+    with ControlWriter(stack) as control:
+        control.put(Settings(settings=ServiceSettings(service=young, detector=DetectorOptions(kind="ngram"))))
+    lines = [b"2026-01-01 00:00:00 INFO step %d of 7" % (n % 7) for n in range(700)]
+    replay(stack, lines, tmp_path / "young.gz", young)
+    assert not archived(stack, young)
+    said: list[str] = []
+    assert train(stack, young, author="test", reason="young", progress=said.append).lines == 700
+    assert "Wait for the archive" in said[0]
+
+
 def test_27_services_of_train_ticket_are_parsed_archived_and_scored(
     stack: AppSettings, topics: Topics, data_dir: Path
 ) -> None:
