@@ -78,11 +78,22 @@ class Detection(Record):
     """The finding as a sentence."""
 
 
-OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines"]
+OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines", "long"]
 """What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
 ``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the
 arrival counts); ``broken_json``: it begins with a brace and is no JSON (taken as text); ``many_lines``: it holds more
-than one line, as a stack trace does (the first makes the template)."""
+than one line, as a stack trace does (the first makes the template); ``long``: it has more than 4,096 characters or 128
+words (those make the template)."""
+
+
+TemplateReason = Literal["born", "generalised", "returned", "evicted", "merged"]
+"""Why a template is announced. ``born``: a line matched none; ``generalised``: a line has another word where it had a
+constant one; ``evicted``: a shard had to make room, and had not used it for longest; ``returned``: a line brought it
+back, under its id; ``merged``: it is another one's alias."""
+
+OverflowReason = Literal["full", "paused"]
+"""Why a line has no template of its own. ``full``: more new templates came than there is room for; ``paused``: most of
+those that came before went again unused, so that learning is paused."""
 
 
 class Statistic(Record):
@@ -116,6 +127,14 @@ class Statistic(Record):
     templates: int = 0
     """Templates this shard knows."""
     new_templates: int = 0
+    changes: dict[str, int] = Field(default_factory=dict)
+    """Templates announced, by ``TemplateReason``; those that were born are ``new_templates`` too."""
+    overflow: dict[str, int] = Field(default_factory=dict)
+    """Lines that share one template because there was no room for theirs, by ``OverflowReason``."""
+    paused: bool = False
+    """Learning is paused."""
+    forgotten: int = 0
+    """Texts whose template is remembered no more, because others came."""
     sessions: int = 0
     """Open sessions of the bucket."""
     windows: int = 0
@@ -159,9 +178,15 @@ class Template(Record):
     id: TemplateId
     text: str
     """The newest, most general text; the id is the hash of the first."""
+    reason: TemplateReason = "born"
+    """Why it is announced."""
     example: str = ""
+    """The line that made it, or that generalised it last; of 1,000 characters at most."""
+    partition: int = -1
+    offset: int = -1
+    """Where the example stands in the service's topic; -1: nobody knows."""
     alias_of: TemplateId | None = None
-    """Set when two shards gave one template two ids: the one to use."""
+    """Set when one template was given two ids, as by two shards at a time: the one to use, which is the smaller."""
 
 
 class Move(Record):

@@ -77,6 +77,11 @@ class Scorer:
         while len(self._texts) > MAX_TEXTS:
             del self._texts[next(iter(self._texts))]
 
+    def alias(self, template: int, root: int) -> None:
+        """Learn that lines of a template may come under another id (an alias of the catalogue)."""
+        if self.bundle.vocabulary.same(template, root):
+            self._memory.clear()
+
     def score(self, events: Events, windows: Windows, suppressed: Container[int] = ()) -> Scored:
         """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
 

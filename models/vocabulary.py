@@ -69,6 +69,15 @@ class Vocabulary:
             self._sort()
         return bool(found)
 
+    def same(self, one: int, other: int) -> bool:
+        """Take over that two ids stand for one template; says whether one of them was unknown until now."""
+        if (one in self._indices) == (other in self._indices):
+            return False
+        known, new = (one, other) if one in self._indices else (other, one)
+        self._indices[new] = self._indices[known]
+        self._sort()
+        return True
+
     def _sort(self) -> None:
         pairs = sorted([(PADDING, 0), *self._indices.items()])
         self._sorted: Ids = np.array([template for template, _ in pairs], dtype=np.uint64)

@@ -9,13 +9,13 @@ Usage::
         state = parser.dump()  # and later: Parser(settings).load(state)
 
 A line's template depends on the lines before it and on nothing else: not on how they were cut into batches, and not on
-a dump and load between them (as long as no more than ``miner.MAX_REMEMBERED`` masked texts are about).
+a dump and load between them.
 """
 
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,22 @@ import polars as pl
 import zstandard
 from numpy.typing import NDArray
 
-from contracts.records import DeadLetter, Template
+from contracts.records import DeadLetter, Template, TemplateReason
 from contracts.service import ServiceSettings
 from contracts.state import PARSER_STATE
 from parsing import decode, formats, unwrap
+from parsing.aliases import Aliases
 from parsing.events import Events, Lines, template_hex
 from parsing.masks import Masks
-from parsing.miner import OVERFLOW_TEMPLATE, Change, Mined, Miner, text_key
+from parsing.miner import OVERFLOW_TEMPLATE, Generation, Miner
 from parsing.sessions import SessionFinder
+from parsing.stock import Mined, Stock
 from parsing.times import parse_any, parse_times, possible
+from parsing.words import REST
 
 MAX_MESSAGE = 4_096
 """Characters of a message that are masked and mined; what follows makes no template of its own."""
-_MESSAGE = pl.col("text").str.slice(0, MAX_MESSAGE)
-_BARE_MESSAGE = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text")).str.slice(0, MAX_MESSAGE)
+_WITHOUT_HEADER = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text"))
 EXAMPLE_CHARACTERS = 1_000
 """Of the example line that a template is announced with."""
 
@@ -56,13 +58,15 @@ class Parsed:
     events: Events
     dead: list[DeadLetter]
     new_templates: list[Template]
-    """Born or generalised, for the catalogue; each with the line that did it."""
+    """What came, changed or went, for the catalogue; with the line that did it, where one did."""
     cut: int
     """Lines cut to the length limit."""
-    overflow: int = 0
-    """Lines without a template of their own, because the service has as many as it may have."""
+    overflow: dict[str, int] = field(default_factory=dict)
+    """Lines without a template of their own, by ``contracts.records.OverflowReason``."""
     odd: dict[str, int] = field(default_factory=dict)
     """Lines that were parsed although something about them is off, by ``contracts.records.OddReason``."""
+    forgotten: int = 0
+    """Masked texts whose template is remembered no more."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -75,6 +79,27 @@ class _Read:
     level: pl.Series
     session: pl.Series
     odd: dict[str, int]
+
+    def messages(self) -> tuple[pl.DataFrame, pl.Expr]:
+        """Return the columns that the messages are in, and how to take them out, whole."""
+        if self.header is None:
+            return pl.DataFrame([self.text.alias("text")]), pl.col("text")
+        return pl.DataFrame([self.text.alias("text"), self.header.alias("header")]), _WITHOUT_HEADER
+
+
+@dataclass(eq=False, slots=True)
+class _Mined:
+    """The templates of some lines: [n] ids, and what mining them did."""
+
+    templates: NDArray[np.uint64]
+    changes: dict[int, tuple[TemplateReason, str, int]] = field(default_factory=dict)
+    """What is to be announced by template: reason, newest text, and the row that did it, or -1."""
+    overflow: dict[str, int] = field(default_factory=dict)
+
+    def change(self, template: int, reason: TemplateReason, text: str, row: int) -> None:
+        """Note what is to be announced; of two changes of one template the later counts, but news stay news."""
+        why, _, where = self.changes.pop(template, (reason, text, -1))
+        self.changes[template] = why if reason == "generalised" else reason, text, row if row >= 0 else where
 
 
 class Parser:
@@ -96,12 +121,16 @@ class Parser:
         self._format = None if settings.format == "auto" else formats.find_format(settings.format)
         self._seen = 0
         """Lines seen while something was still open."""
-        self._to_announce: list[Mined] = []
 
     @property
     def template_count(self) -> int:
         """How many templates this shard knows."""
         return len(self._miner)
+
+    @property
+    def learning_paused(self) -> bool:
+        """Whether nothing is learnt, because most of what was learnt last went again unused."""
+        return self._miner.generation.paused
 
     @property
     def resolved(self) -> ServiceSettings:
@@ -128,26 +157,29 @@ class Parser:
         if not self._learning or len(lines) <= left:
             return self._parse(lines)
         first, rest = self._parse(lines.slice(0, left)), self._parse(lines.slice(left, len(lines)))
-        newest = {template.id: template for template in first.new_templates + rest.new_templates}
         return Parsed(
             Events.concat([first.events, rest.events]),
             first.dead + rest.dead,
-            list(newest.values()),
+            first.new_templates + rest.new_templates,
             first.cut + rest.cut,
-            first.overflow + rest.overflow,
+            added(first.overflow, rest.overflow),
             added(first.odd, rest.odd),
+            first.forgotten + rest.forgotten,
         )
 
-    def adopt(self, templates: Iterable[Template]) -> None:
-        """Take over templates and aliases of the catalogue; those of other services are passed over."""
+    def adopt(self, templates: Iterable[Template], *, news: bool = False) -> None:
+        """Take over templates and aliases of the catalogue; those of other services are passed over.
+
+        ``news`` says that they were not in the catalogue until now: then those that another shard has made of a kind of
+        line that is known here become one with ours.
+        """
         for template in templates:
             if template.service != self.settings.service:
                 continue
             self.dirty = True
             alias = None if template.alias_of is None else int(template.alias_of, 16)
-            wider = self._miner.adopt(int(template.id, 16), template.text, alias)
-            if wider is not None:
-                self._to_announce.append(wider)
+            evicted = template.reason == "evicted"
+            self._miner.adopt(int(template.id, 16), template.text, alias, evicted=evicted, raced=news)
 
     def dump(self) -> bytes:
         """Encode the state.
@@ -165,11 +197,14 @@ class Parser:
                 "session_rule": sessions.rule,
                 "session_lines": sessions.lines,
                 "session_ids": {name: sorted(ids) for name, ids in sessions.ids.items()},
-                "templates": [[template_hex(e.id), e.birth, e.masked, e.named] for e in self._miner.entries],
-                "to_announce": [template_hex(entry.id) for entry in self._to_announce],
+                "templates": _listed(self._miner.stock),
+                "shelf": _listed(self._miner.shelf),
+                "generation": asdict(self._miner.generation),
+                "used": sorted(self._miner.seen),
+                "to_announce": [[one, *why] for one, why in self._miner.told.items()],
             }
         ).encode()
-        remembered, aliases = self._miner.remembered, self._miner.aliases
+        remembered, aliases = self._miner.remembered, self._miner.aliases.links
         numbers = np.fromiter(
             [*remembered.keys(), *remembered.values(), *aliases.keys(), *aliases.values()], dtype="<u8"
         )
@@ -209,12 +244,17 @@ class Parser:
         )
         self._miner = Miner(
             self.settings.service,
-            entries=[Mined(int(i, 16), birth, masked, named) for i, birth, masked, named in metadata["templates"]],
+            self._miner.max_templates,
+            self._miner.max_remembered,
+            self._miner.generation_lines,
+            stock=Stock(Mined(int(one, 16), *rest) for one, *rest in metadata["templates"]),
+            shelf=Stock(Mined(int(one, 16), *rest) for one, *rest in metadata["shelf"]),
             remembered=dict(zip(keys, templates, strict=True)),
-            aliases=dict(zip(old, new, strict=True)),
+            aliases=Aliases(dict(zip(old, new, strict=True))),
+            generation=Generation(**metadata["generation"]),
+            seen=set(metadata["used"]),
+            told={one: (reason, text) for one, reason, text in metadata["to_announce"]},
         )
-        by_id = {entry.id: entry for entry in self._miner.entries}
-        self._to_announce = [by_id[int(template, 16)] for template in metadata["to_announce"]]
         self._seen = int(metadata["seen"])
         self._finder.counts = {str(name): int(count) for name, count in metadata["fits"].items()}
         if self.settings.format == "auto" and metadata["format"] is not None:
@@ -237,18 +277,21 @@ class Parser:
         if len(text.rows):
             arrivals = lines.arrivals[text.rows]
             read = self._read(text, arrivals)
-            templates, changes, rows = self._mine(read)
-            events = self._events(lines, text, arrivals, read, templates)
-            announced, odd = self._announce(changes, rows, text.line), read.odd
+            mined = self._mine(read)
+            events = self._events(lines, text, arrivals, read, mined.templates)
+            announced, odd = self._announce(mined.changes, lines, text), read.odd
+            if long := _cut_short(read, events):
+                odd["long"] = long
         else:
-            events, announced, odd = Events.empty(lines.service, lines.topic), [], {}
+            mined, odd = _Mined(np.zeros(0, dtype=np.uint64)), {}
+            events, announced = Events.empty(lines.service, lines.topic), []
         if learning:
             self.dirty = True
             self._seen += len(lines)
             if self._seen >= formats.LEARN_LINES:
                 self._fix()
-        overflow = int(np.count_nonzero(events.template_ids() == OVERFLOW_TEMPLATE))
-        return Parsed(events, dead, announced, text.cut, overflow, odd)
+        forgotten, self._miner.forgotten = self._miner.forgotten, 0
+        return Parsed(events, dead, announced, text.cut, mined.overflow, odd, forgotten)
 
     def _fix(self) -> None:
         """Settle what was open: the first lines have been seen."""
@@ -317,49 +360,74 @@ class Parser:
                     found[rows], readable[rows] = parse_times(headers.time[rows], form, arrivals[rows])
         return np.where(known, time, found), known | readable
 
-    def _mine(self, read: _Read) -> tuple[NDArray[np.uint64], list[Change], NDArray[np.int64]]:
-        """Find each line's template: ([n] ids, what changed by it, [k] rows of the texts that were new)."""
-        frame = pl.DataFrame([read.text.alias("text"), *([] if read.header is None else [read.header.alias("header")])])
-        message = _MESSAGE if read.header is None else _BARE_MESSAGE
+    def _mine(self, read: _Read) -> _Mined:
+        """Find each line's template."""
+        frame, whole = read.messages()
+        message = whole.str.slice(0, MAX_MESSAGE)
         masked = frame.select_seq(self._masks.masked(message)).to_series()
         # Rust's hash is good within a process only; what is remembered goes by a hash of our own.
-        _, first, code = np.unique(masked.hash().to_numpy(), return_index=True, return_inverse=True)
-        order = np.argsort(first)  # texts are learnt in the order of the lines, whatever the batch
-        distinct = masked[first[order]].to_list()
-        remembered = self._miner.remembered
-        ids = [remembered.get(text_key(text)) for text in distinct]
-        new = [at for at, template in enumerate(ids) if template is None]
-        rows = first[order][new]
-        changes: list[Change] = []
-        if new:
-            self.dirty = True
-            texts = [distinct[at] for at in new]
-            learnt, changes = self._miner.learn(texts)
-            for at, template in zip(new, learnt, strict=True):
-                ids[at] = template
-            born = [change for change in changes if change.born]
-            if born:
-                messages = frame[rows[[change.row for change in born]]].select_seq(message).to_series()
-                named = self._masks.name(messages, [texts[change.row] for change in born])
-                for change, text in zip(born, named, strict=True):
-                    self._miner.show(change.template, text)
-        of_distinct = np.empty(len(ids), dtype=np.uint64)
-        of_distinct[order] = np.array(ids, dtype=np.uint64)
-        return of_distinct[code], changes, rows
+        hashes = masked.hash().to_numpy()
+        mined = _Mined(np.empty(len(masked), dtype=np.uint64))
+        miner = self._miner
+        for start, stop in miner.spans(len(masked)):
+            self._retell(mined)  # what the end of the span before has done
+            _, first, code = np.unique(hashes[start:stop], return_index=True, return_inverse=True)
+            order = np.argsort(first)  # texts are learnt in the order of the lines, whatever the batch
+            rows = start + first[order]
+            ids = self._learn(masked, rows, frame, message, mined)
+            of_distinct = np.empty(len(ids), dtype=np.uint64)
+            of_distinct[order] = np.array(ids, dtype=np.uint64)
+            mined.templates[start:stop] = of_distinct[code]
+            if OVERFLOW_TEMPLATE in miner.seen:
+                lines = int(np.count_nonzero(mined.templates[start:stop] == OVERFLOW_TEMPLATE))
+                reason = "paused" if miner.generation.paused else "full"
+                mined.overflow = added(mined.overflow, {reason: lines} if lines else {})
+        self.dirty |= miner.ended
+        self._retell(mined)
+        return mined
 
-    def _announce(self, changes: list[Change], rows: NDArray[np.int64], line: pl.Series) -> list[Template]:
-        """Write the records of templates that were born or generalised."""
-        waiting, self._to_announce = self._to_announce, []
-        announced = {entry.id: self._record(entry, "") for entry in waiting}
+    def _learn(
+        self, masked: pl.Series, rows: NDArray[np.int64], frame: pl.DataFrame, message: pl.Expr, mined: _Mined
+    ) -> list[int]:
+        """Return the template ids of the distinct texts at these rows."""
+        texts, known = masked[rows].to_list(), len(self._miner.remembered)
+        ids, changes = self._miner.learn(texts)
+        self.dirty |= len(self._miner.remembered) > known
+        born = [change for change in changes if change.reason == "born"]
+        if born:
+            messages = frame[rows[[change.row for change in born]]].select_seq(message).to_series()
+            named = self._masks.name(messages, [texts[change.row] for change in born])
+            for change, text in zip(born, named, strict=True):
+                self._miner.show(change.template, text)
         for change in changes:
-            example = line[int(rows[change.row])]
-            announced[change.template.id] = self._record(change.template, example[:EXAMPLE_CHARACTERS])
-        return list(announced.values())
+            mined.change(change.template.id, change.reason, change.template.named, int(rows[change.row]))
+        return ids
 
-    def _record(self, entry: Mined, example: str) -> Template:
-        return Template(
-            service=self.settings.service, id=template_hex(entry.id), text=self._miner.text(entry.id), example=example
-        )
+    def _retell(self, mined: _Mined) -> None:
+        """Move what the miner has to tell the catalogue to what is announced."""
+        waiting, self._miner.told = self._miner.told, {}
+        for template, (reason, text) in waiting.items():
+            mined.change(template, reason, text, -1)
+
+    def _announce(
+        self, changes: Mapping[int, tuple[TemplateReason, str, int]], lines: Lines, text: decode.Text
+    ) -> list[Template]:
+        """Write the records of templates that came, changed or went."""
+        announced = []
+        for template, (reason, newest, row) in changes.items():
+            root = self._miner.resolve(template)
+            record = Template(
+                service=self.settings.service,
+                id=template_hex(template),
+                text=newest,
+                reason=reason,
+                alias_of=None if root == template else template_hex(root),
+            )
+            if row >= 0:
+                where = {"partition": lines.partition, "offset": int(lines.offsets[text.rows[row]])}
+                record = record.model_copy(update={"example": text.line[row][:EXAMPLE_CHARACTERS], **where})
+            announced.append(record)
+        return announced
 
     def _events(
         self,
@@ -390,6 +458,22 @@ class Parser:
 def added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
     """Add counts by reason."""
     return {reason: one.get(reason, 0) + other.get(reason, 0) for reason in {**one, **other}}
+
+
+def _cut_short(read: _Read, events: Events) -> int:
+    """Count the lines that have more characters or more words than make a template."""
+    ending = [template for template, text in events.templates.items() if text.endswith(REST)]
+    long = np.zeros(len(events), dtype=np.bool_)
+    if ending:
+        long |= np.isin(events.template_ids(), np.array(ending, dtype=np.uint64))
+    if int(read.text.str.len_bytes().max() or 0) > MAX_MESSAGE:  # type: ignore[arg-type]
+        frame, whole = read.messages()
+        long |= frame.select((whole.str.len_chars() > MAX_MESSAGE).alias("long"))["long"].to_numpy()
+    return int(np.count_nonzero(long))
+
+
+def _listed(stock: Stock) -> list[list[Any]]:
+    return [[template_hex(e.id), e.birth, e.masked, e.named, e.since, e.used] for e in stock.entries.values()]
 
 
 def _odd_times(believed: NDArray[np.bool_], *claims: pl.Series | None) -> dict[str, int]:

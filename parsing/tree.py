@@ -12,7 +12,7 @@ length and compares a text with those of its length by the share of equal words.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from operator import eq
@@ -28,21 +28,42 @@ verbs or kinds, which are kept apart."""
 
 @dataclass(eq=False, slots=True)
 class Tree:
-    """Templates by number, from 0 on in the order in which they came."""
+    """Templates by number, from 0 on in the order in which they came; a number is given once."""
 
-    words: list[list[str]] = field(default_factory=list)
+    words: dict[int, list[str]] = field(default_factory=dict)
     """The newest words of each template."""
+    _numbers: int = 0
+    """Numbers given so far."""
     _having: defaultdict[int, dict[tuple[int, str], list[int]]] = field(default_factory=lambda: defaultdict(dict))
     """By length: the templates that had a word at a place when they were made."""
 
     def add(self, birth: list[str], words: list[str]) -> int:
         """Add a template that was made of the words ``birth``; returns its number."""
-        number = len(self.words)
-        self.words.append(words)
+        number = self._numbers
+        self._numbers += 1
+        self.words[number] = words
         having = self._having[len(birth)]
         for place in _places(birth):
             having.setdefault(place, []).append(number)
         return number
+
+    def remove(self, births: Mapping[int, list[str]]) -> None:
+        """Take templates out, given by number with the words they were made of.
+
+        Many at once cost little more than one: each list they stand in is written anew once.
+        """
+        places: defaultdict[int, set[tuple[int, str]]] = defaultdict(set)
+        for number, birth in births.items():
+            del self.words[number]
+            places[len(birth)].update(_places(birth))
+        for length, affected in places.items():
+            having = self._having[length]
+            for place in affected:
+                left = [number for number in having[place] if number not in births]
+                if left:
+                    having[place] = left
+                else:
+                    del having[place]
 
     def find(self, words: list[str]) -> tuple[int, list[str]] | None:
         """Find the template of a text, and the words that both have in common; None if there is none."""

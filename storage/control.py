@@ -147,6 +147,8 @@ class ControlView:
                 self.pointers[record.service] = record
             case Template():
                 self.templates.setdefault(record.service, {})[record.id] = record
+                if record.alias_of is not None:
+                    self._suppressed.pop(record.service, None)
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
                 self._suppressed.pop(record.service, None)
@@ -173,16 +175,27 @@ class ControlView:
     def suppressed(self, service: str) -> frozenset[int]:
         """Templates (64-bit ids) of which nothing is raised: their newest verdict is *false-positive* or *expected*.
 
-        *Unsure* decides nothing, so an earlier verdict stays in force under it.
+        *Unsure* decides nothing, so an earlier verdict stays in force under it. A verdict on a template holds for what
+        is used instead of it, too.
         """
         if service not in self._suppressed:
             newest: dict[str, Verdict] = {}
             for verdict in sorted(self.verdicts.get(service, {}).values(), key=lambda one: one.given_ms):
                 if verdict.value != "unsure":
                     newest[verdict.template] = verdict
-            quiet = frozenset(int(template, 16) for template, verdict in newest.items() if verdict.value != "confirmed")
-            self._suppressed[service] = quiet
+            quiet = {template for template, verdict in newest.items() if verdict.value != "confirmed"}
+            quiet |= {self.resolve(service, template) for template in quiet}
+            self._suppressed[service] = frozenset(int(template, 16) for template in quiet)
         return self._suppressed[service]
+
+    def resolve(self, service: str, template: str) -> str:
+        """The id in use for a template: that which its aliases lead to, each to a smaller one."""
+        known = self.templates.get(service, {})
+        while (
+            (record := known.get(template)) is not None and record.alias_of is not None and record.alias_of < template
+        ):
+            template = record.alias_of
+        return template
 
     def settings_of(self, service: str) -> ServiceSettings:
         """A service's settings, or the defaults where none were given."""

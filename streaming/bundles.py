@@ -117,6 +117,12 @@ class Bundles:
             refused = refused or self._refused[service, version][0]
         return Live(refused=refused)
 
+    def alias(self, entry: Template) -> None:
+        """Tell the scorers in use of an alias: lines they know by one id come under another from now on."""
+        for live in self._live.get(entry.service, {}).values():
+            if live.scorer is not None and entry.alias_of is not None:
+                live.scorer.alias(int(entry.id, 16), int(entry.alias_of, 16))
+
     def _known(self, service: str, version: str) -> Live | None:
         scorers = self._live.get(service, {})
         live = scorers.pop(version, None)
@@ -131,6 +137,9 @@ class Bundles:
             bundle = self._fetch(service, version)
             scorer = Scorer(bundle)
             scorer.adopt({int(template, 16): entry.text for template, entry in catalogue.items()})
+            aliases = sorted((int(one.id, 16), int(one.alias_of, 16)) for one in catalogue.values() if one.alias_of)
+            for template, root in [*reversed(aliases), *aliases]:  # links go to smaller ids: so chains are followed
+                scorer.alias(template, root)
         except StorageError:
             raise
         except Exception as error:  # whatever is wrong with a bundle, the stream and the old bundle go on

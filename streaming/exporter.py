@@ -26,7 +26,15 @@ from prometheus_client import (
 )
 from pydantic import ValidationError
 
-from contracts.records import BundlePointer, DeadLetter, Detection, OddReason, Statistic
+from contracts.records import (
+    BundlePointer,
+    DeadLetter,
+    Detection,
+    OddReason,
+    OverflowReason,
+    Statistic,
+    TemplateReason,
+)
 from contracts.settings import AppSettings
 from storage.broker import (
     KafkaConsumer,
@@ -47,6 +55,8 @@ DETECTORS = ("deeplog", "deeplog.end", "ngram", "ngram.end")
 """Detectors whose series are there as 0 before their first detection."""
 REASONS: tuple[str, ...] = get_args(DeadLetter.model_fields["reason"].annotation)
 ODD_REASONS: tuple[str, ...] = get_args(OddReason)
+OVERFLOW_REASONS: tuple[str, ...] = get_args(OverflowReason)
+TEMPLATE_REASONS: tuple[str, ...] = get_args(TemplateReason)
 ID_ROWS, ID_COLUMNS = 1 << 14, 8
 """Detection ids remembered, as a table of 1 MiB. What comes twice after a crash comes within the next 10,000, of which
 one in 10 million finds that its id was forgotten (eight newer ones in its row)."""
@@ -99,7 +109,7 @@ class Metrics:
         self._wall = wall
         self._counted: dict[tuple[str, str, int, int], int] = {}
         self._ids = RecentIds(ID_ROWS, ID_COLUMNS)
-        self._templates: dict[str, dict[tuple[str, int], int]] = {}
+        self._templates: dict[str, dict[tuple[str, int], tuple[int, bool]]] = {}
         self._sessions: dict[str, dict[int, int]] = {}
         self._newest: dict[tuple[str, str], float] = {}
         self._in_force: dict[str, tuple[str, int]] = {}
@@ -119,6 +129,9 @@ class Metrics:
         self.deadletters = counter("deadletters", "Lines that could not be parsed.", "reason")
         self.odd = counter("odd_lines", "Lines scored although something about them is off.", "reason")
         self.new_templates = counter("new_templates", "Templates seen for the first time.")
+        self.template_changes = counter("template_changes", "Templates announced to the catalogue.", "reason")
+        self.overflow = counter("overflow_lines", "Lines that share one template for lack of room.", "reason")
+        self.forgotten = counter("forgotten_texts", "Texts whose template is remembered no more.")
         self.scored = counter("scored_lines", "Lines scored by a bundle.")
         self.windows = counter("windows", "Windows scored, from memory or computed by the model.", "outcome")
         self.unknown = counter("unknown_events", "Events whose template the bundle does not know.")
@@ -129,6 +142,7 @@ class Metrics:
         self.suppressed = counter("suppressed", "Findings not raised because of a verdict.")
         self.seconds = counter("operator_seconds", "Time spent in the operators of a stage.", "stage")
         self.templates = gauge("templates", "Templates known.")
+        self.paused = gauge("learning_paused", "1 while a partition of the service learns no template, else 0.")
         self.sessions = gauge("open_sessions", "Open sessions.")
         self.newest_arrival = gauge("newest_arrival_timestamp_seconds", "Arrival of the newest line scored or parsed.")
         self.newest_event = gauge("newest_event_timestamp_seconds", "Time inside the newest line scored or parsed.")
@@ -175,6 +189,7 @@ class Metrics:
             self.bytes,
             self.cut,
             self.new_templates,
+            self.forgotten,
             self.scored,
             self.unknown,
             self.suppressed,
@@ -184,6 +199,11 @@ class Metrics:
             self.deadletters.labels(service, reason)
         for reason in ODD_REASONS:
             self.odd.labels(service, reason)
+        for reason in TEMPLATE_REASONS:
+            self.template_changes.labels(service, reason)
+        for reason in OVERFLOW_REASONS:
+            self.overflow.labels(service, reason)
+        self.paused.labels(service)
         for outcome in ("remembered", "computed"):
             self.windows.labels(service, outcome)
         for detector in DETECTORS:
@@ -230,6 +250,11 @@ class Metrics:
             add(self.bytes, record.bytes)
             add(self.cut, record.cut)
             add(self.new_templates, record.new_templates)
+            add(self.forgotten, record.forgotten)
+            for reason, number in record.changes.items():
+                add(self.template_changes, number, reason)
+            for reason, number in record.overflow.items():
+                add(self.overflow, number, reason)
             for reason, number in record.dead.items():
                 add(self.deadletters, number, reason)
             for reason, number in record.odd.items():
@@ -253,8 +278,9 @@ class Metrics:
             self._latest(self.newest_event, service, record.newest_event_ms)
         if record.stage == "parse":
             known = self._templates.setdefault(service, {})
-            known[record.topic, record.partition] = record.templates
-            self.templates.labels(service).set(max(known.values()))
+            known[record.topic, record.partition] = record.templates, record.paused
+            self.templates.labels(service).set(max(templates for templates, _ in known.values()))
+            self.paused.labels(service).set(any(paused for _, paused in known.values()))
             return
         buckets = self._sessions.setdefault(service, {})
         buckets[record.bucket] = record.sessions

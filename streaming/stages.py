@@ -96,19 +96,23 @@ class ParseStage:
         self._view = view
         self._shards: dict[str, _Shard] = {}
         self._keys: dict[str, set[str]] = {}  # service -> its shards' keys
+        self._on_their_way: dict[tuple[str, str], Template] = {}  # announced, and not yet back from the control topic
 
     def control(self, key: str, value: bytes | None) -> None:
         """Take in a record of the control topic: new settings and templates reach the parsers at once."""
         kind, _, rest = key.partition("/")
         service = rest.split("/", 1)[0]
         old = self._view.settings.get(service)
+        known = self._view.templates.get(service, {}).keys()
+        news = key.rpartition("/")[2] not in known
         record = self._view.apply(key, value)
         if kind == "settings" and self._view.settings.get(service) != old:
             for shard in self._keys.pop(service, set()):
                 del self._shards[shard]  # made anew with the new settings; the catalogue keeps its ids
         elif isinstance(record, Template):
+            self._on_their_way.pop((service, record.id), None)
             for shard in self._keys.get(service, ()):
-                self._shards[shard].parser.adopt([record])
+                self._shards[shard].parser.adopt([record], news=news)
 
     def parse(self, key: str, frame: bytes, saved: Callable[[], bytes | None]) -> ParseOutput:
         """Parse a frame; ``saved`` gives the state last saved under this key and is called only if it is new here."""
@@ -124,7 +128,7 @@ class ParseStage:
             for bucket, chunk in part.events.by_bucket(self._settings.flink.buckets)
         ]
         dead = [letter for part in parts for letter in part.dead]
-        templates = [template for part in parts for template in part.new_templates]
+        templates = [self._completed(template) for part in parts for template in part.new_templates]
         statistic = Statistic(
             stage="parse",
             service=service,
@@ -142,9 +146,32 @@ class ParseStage:
             cut=sum(part.cut for part in parts),
             odd=reduce(added, (part.odd for part in parts)),
             templates=shard.parser.template_count,
-            new_templates=len(templates),
+            new_templates=sum(template.reason == "born" for template in templates),
+            changes=_counted(template.reason for template in templates),
+            overflow=reduce(added, (part.overflow for part in parts)),
+            paused=shard.parser.learning_paused,
+            forgotten=sum(part.forgotten for part in parts),
         )
         return ParseOutput(events, dead, statistic, templates, self._state(shard))
+
+    def _completed(self, template: Template) -> Template:
+        """A template's record with what the catalogue knows of it and the parser does not keep: its example, its text.
+
+        One that was evicted by some shard and is born again has returned.
+        """
+        key = template.service, template.id
+        before = self._on_their_way.get(key) or self._view.templates.get(template.service, {}).get(template.id)
+        if before is not None:
+            update: dict[str, object] = {}
+            if not template.example:
+                update |= {"example": before.example, "partition": before.partition, "offset": before.offset}
+            if not template.text:
+                update["text"] = before.text
+            if template.reason == "born" and before.reason == "evicted":
+                update["reason"] = "returned"
+            template = template.model_copy(update=update)
+        self._on_their_way[key] = template
+        return template
 
     def _shard(self, key: str, service: str, saved: Callable[[], bytes | None]) -> _Shard:
         shard = self._shards.get(key)
@@ -152,7 +179,10 @@ class ParseStage:
             parser = Parser(self._view.settings_of(service), self._settings.flink.max_line_bytes)
             if state := saved():
                 parser.load(state)
-            parser.adopt(self._view.templates.get(service, {}).values())
+            partition, known = int(key.rpartition("/")[2]), self._view.templates.get(service, {}).values()
+            parser.adopt(one for one in known if one.partition == partition)
+            # What a saved state does not know came while nobody read: at the same time as what it knows, maybe.
+            parser.adopt((one for one in known if one.partition != partition), news=bool(state))
             shard = self._shards[key] = _Shard(parser)
             self._keys.setdefault(service, set()).add(key)
         return shard
@@ -190,8 +220,9 @@ def _join(one: Parsed, other: Parsed) -> Parsed:
         [*one.dead, *other.dead],
         [*one.new_templates, *other.new_templates],
         one.cut + other.cut,
-        one.overflow + other.overflow,
+        added(one.overflow, other.overflow),
         added(one.odd, other.odd),
+        one.forgotten + other.forgotten,
     )
 
 
@@ -277,8 +308,10 @@ class ScoreStage:
         self._began = clock()
 
     def control(self, key: str, value: bytes | None) -> None:
-        """Take in a record of the control topic; verdicts and settings are in force from the next batch on."""
-        self._view.apply(key, value)
+        """Take in a record of the control topic; verdicts, settings and aliases are in force from the next batch on."""
+        record = self._view.apply(key, value)
+        if isinstance(record, Template):
+            self._bundles.alias(record)
 
     def score(self, key: str, data: bytes, saved: Callable[[], Saved]) -> ScoreOutput:
         """Score encoded events; ``saved`` gives the bucket's saved sessions and is called only if it is new here."""

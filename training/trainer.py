@@ -74,7 +74,9 @@ def train(
     live = read_control(settings).pointers.get(service)  # it may have moved meanwhile
     with ControlWriter(settings) as out:
         # The templates first: whoever scores with the bundle knows them under the ids it uses.
-        out.put(*(one for one in data.found if one.id not in control.templates.get(service, {})))
+        out.put(
+            *(one for one in data.found if one.reason == "merged" or one.id not in control.templates.get(service, {}))
+        )
         out.put(moved_pointer(live, service, version, author, reason))
     return bundle.manifest
 

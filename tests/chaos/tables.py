@@ -95,29 +95,33 @@ def templates_through(number: int, words: int = 8) -> dict[str, Any]:
     """Run dissimilar lines through one parser, save it, load it, and run the first of them once more."""
     parser = Parser(ServiceSettings(service="web"))
     chance = random.Random(number)
-    before, overflow, first = resident(), 0, strange_lines(chance, min(BATCH, number), words)
+    before, overflow, evicted = resident(), 0, 0
+    first = strange_lines(chance, min(BATCH, number), words)
     began = time.perf_counter()
     for start in range(0, number, BATCH):
         some = first if start == 0 else strange_lines(chance, min(BATCH, number - start), words)
         offsets = range(start, start + len(some))
-        overflow += parser.parse(Lines.from_list("web", "logs.web", 0, offsets, [NOW] * len(some), some)).overflow
+        parsed = parser.parse(Lines.from_list("web", "logs.web", 0, offsets, [NOW] * len(some), some))
+        overflow += sum(parsed.overflow.values())
+        evicted += sum(template.reason == "evicted" for template in parsed.new_templates)
     seconds = time.perf_counter() - began
-    memory, state = resident() - before, len(parser.dump())
+    memory, state, templates = resident() - before, len(parser.dump()), parser.template_count
     began = time.perf_counter()
     parser.parse(Lines.from_list("web", "logs.web", 0, range(len(first)), [NOW] * len(first), first))
     known = time.perf_counter() - began
     found: dict[str, Any] = {
         "lines": number,
-        "templates": parser.template_count,
+        "templates": templates,
         "overflow": overflow,
+        "evicted": evicted,
         "new_lines_per_second": round(number / seconds),
         "known_lines_per_second": round(len(first) / known),
         "memory_mb": round(memory, 1),
         "state_mb": round(state / MB, 1),
         "peak_process_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000, 1),
     }
-    if parser.template_count + overflow < number:
-        found["problem"] = f"{parser.template_count} templates and {overflow} lines without one of {number}"
+    if templates + evicted + overflow < number:
+        found["problem"] = f"{templates} templates, {evicted} that went and {overflow} lines without one of {number}"
     elif memory > TEMPLATES_MB or state > TEMPLATES_STATE_MB * MB:
         found["problem"] = f"{memory:.0f} MB of memory and {state / MB:.0f} MB of state"
     return found

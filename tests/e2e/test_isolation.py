@@ -167,7 +167,8 @@ def test_services_that_misbehave_cost_the_others_nothing(stack):
     # The others are handled too, and say what is wrong with them.
     for kind, sent in (("flood", FLOOD), ("strange", STRANGE), ("garbage", GARBAGE)):
         wait_for(lambda topic=topics[kind]: sum(one.lines for one in statistics(stack, topic, "parse")), sent)
-    assert max(one.templates for one in statistics(stack, topics["strange"], "parse")) == 20_000
+    # 20,000 are kept, and within 20,000 lines there may be an eighth more.
+    assert 20_000 <= max(one.templates for one in statistics(stack, topics["strange"], "parse")) <= 22_500
     assert sum(sum(one.dead.values()) for one in statistics(stack, topics["garbage"], "parse")) > GARBAGE // 10
     judged = statistics(stack, topics["broken"], "score")
     assert judged

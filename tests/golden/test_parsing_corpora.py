@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from contracts.service import ServiceSettings
 from parsing.events import Lines, template_hex
 from parsing.parser import Parser
+from tests.shards import Shards
 
 GOLDEN = Path(__file__).parent / "parsing.json"
 DATA = Path(os.environ.get("LOGCANARY_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -111,19 +113,82 @@ def test_trainticket() -> None:
         assert again["levels"] == found[service]["levels"], service
 
 
-def test_batches_and_restarts_change_nothing() -> None:
-    """A real corpus in batches of several sizes, with restarts in between: the same ids for the same lines."""
-    values = lines_of(DATA / "loghub" / "Mac" / "Mac_2k.log.gz") + lines_of(DATA / "hdfs" / "hdfs.log.gz")[:6000]
-    ids = []
-    for size, restart in ((len(values), 0), (2_500, 2), (333, 5)):
-        parser = Parser(ServiceSettings(service="s"))
-        parts = []
-        for number, lines in enumerate(batches("s", values, size)):
-            if restart and number % restart == 1:
-                state = parser.dump()
-                parser = Parser(ServiceSettings(service="s"))
-                parser.load(state)
-            parts.append(parser.parse(lines).events.template_ids())
-        ids.append(np.concatenate(parts))
-    assert (ids[0] == ids[1]).all()
-    assert (ids[0] == ids[2]).all()
+def ids_of(service: str, values: list[bytes], size: int, *, restart: int = 0) -> NDArray[np.uint64]:
+    """Template ids of a corpus in batches of a size, with a restart before every so many batches (0: none)."""
+    parser, parts = Parser(ServiceSettings(service=service)), []
+    for number, lines in enumerate(batches(service, values, size)):
+        if restart and number % restart == 1:
+            state = parser.dump()
+            parser = Parser(ServiceSettings(service=service))
+            parser.load(state)
+        parts.append(parser.parse(lines).events.template_ids())
+    return np.concatenate(parts)
+
+
+def in_shards(service: str, values: list[bytes], at_a_time: int) -> tuple[NDArray[np.uint64], Shards]:
+    """Template ids of a corpus that is dealt to four parsers, each of which hears later of what the others learn.
+
+    A round is ``at_a_time`` lines of each; the first parser reads the catalogue as it is, the last as it was three
+    rounds before. One of them crashes in the middle.
+    """
+    shards, ends = Shards(ServiceSettings(service=service)), [0] * 4
+    ids = np.zeros(len(values), dtype=np.uint64)
+    for start in range(0, len(values), 4 * at_a_time):
+        for partition in range(4):
+            rows = np.arange(start + partition, min(start + 4 * at_a_time, len(values)), 4)
+            first = start // 4
+            events = shards.parse(partition, [values[row] for row in rows]).events
+            ids[rows[events.column("offset") - first]] = events.template_ids()
+        ends.append(len(shards.topic))
+        for partition in range(4):
+            shards.catch_up(partition, until=ends[-1 - partition])
+        if start <= len(values) // 2 < start + 4 * at_a_time:
+            shards.restart(3)
+    shards.drain(values[0])
+    return ids, shards
+
+
+def check_all_ways(service: str, values: list[bytes], at_a_time: int) -> None:
+    """However a corpus comes to be parsed, the same lines get the same ids, once aliases are applied.
+
+    Not so where templates of one kind of line become one only when there are enough of them (``parsing.tree``): which
+    of them it is depends on which came first. An alias says so where a shard saw it, and the rest is counted.
+    """
+    (lines,) = batches(service, values, len(values))
+    whole = Parser(ServiceSettings(service=service)).parse(lines).events
+    readable = [values[row] for row in whole.column("offset").tolist()]
+    whole = whole.template_ids()
+    for size, restart in ((2_500, 2), (333, 5)):
+        assert (ids_of(service, readable, size, restart=restart) == whole).all()
+    ids, shards = in_shards(service, readable, at_a_time)
+    found = [shards.resolved(partition, ids) for partition in range(4)]
+    assert all((one == found[0]).all() for one in found)
+    expected = shards.resolved(0, whole)
+    other = int((expected != found[0]).sum())
+    # Of templates that are apart in one parser and one in four: the lines of all but the commonest.
+    pairs, lines = np.unique(np.column_stack([expected, whole]), axis=0, return_counts=True)
+    merged = sum(
+        int(lines[pairs[:, 0] == root].sum() - lines[pairs[:, 0] == root].max()) for root in np.unique(pairs[:, 0])
+    )
+    print(f"{service}: of {len(readable)} lines {other} have another id, {merged} one that several templates share")
+    assert other < 0.01 * len(readable)
+    # The most is 7.3 %, of Proxifier: names of programs, whose first eight a single parser keeps apart.
+    assert merged < 0.1 * len(readable)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_loghub_all_ways(system: str) -> None:
+    check_all_ways(system.lower(), lines_of(DATA / "loghub" / system / f"{system}_2k.log.gz"), 50)
+
+
+def test_hdfs_all_ways() -> None:
+    check_all_ways("hdfs", lines_of(DATA / "hdfs" / "hdfs.log.gz"), 1_000)
+
+
+def test_trainticket_all_ways() -> None:
+    services: defaultdict[str, list[bytes]] = defaultdict(list)
+    for line in lines_of(DATA / "trainticket" / "2023-01-29.jsonl.gz"):
+        record = json.loads(line)
+        services[record["pod"].rsplit("-", 2)[0]].append(record["log"].encode())
+    for service, values in services.items():
+        check_all_ways(service, values, 250)

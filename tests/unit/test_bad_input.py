@@ -44,7 +44,10 @@ def parse(*values, **options):
         (json.dumps({"other": "x"}), {"no_time": 1}),
         ('{"msg": "x", "time": "2026-11-22T13:07:49Z"', {"broken_json": 1, "no_time": 1}),
         ("{ block of a configuration", {"broken_json": 1, "no_time": 1}),
-        ('{"a":' * 10_000, {"broken_json": 1, "no_time": 1}),
+        ('{"a":' * 10_000, {"broken_json": 1, "no_time": 1, "long": 1}),
+        (GOOD + " and so on" * 100, {"long": 1}),
+        (GOOD + " " + "x" * 4_100, {"long": 1}),
+        (GOOD + " and so on" * 40, {}),
         (STACK, {"many_lines": 1}),
         (json.dumps({"log": STACK}), {"many_lines": 1}),
     ],
@@ -85,7 +88,7 @@ def test_every_kind_of_bad_input_is_counted_by_reason_on_the_metrics_page():
     statistic, dead = statistic_of(*values)
     assert dead == {1: "empty", 2: "null", 3: "invalid_utf8"}
     assert statistic.dead == {"empty": 1, "null": 1, "invalid_utf8": 1}
-    assert statistic.odd == {"no_time": 3, "impossible_time": 1, "broken_json": 1, "many_lines": 1}
+    assert statistic.odd == {"no_time": 3, "impossible_time": 1, "broken_json": 1, "many_lines": 1, "long": 1}
     assert statistic.cut == 1
     metrics = Metrics()
     metrics.statistic(Statistic.model_validate_json(statistic.model_dump_json()))

@@ -101,6 +101,19 @@ def test_a_parsed_batch(metrics: Metrics) -> None:
     assert value(metrics, "scored_lines_total", service="web") == 0
 
 
+def test_templates_that_come_and_go_are_counted_by_reason(metrics: Metrics) -> None:
+    changes, overflow = {"evicted": 5, "merged": 1}, {"full": 30, "paused": 7}
+    metrics.statistic(statistic(changes=changes, overflow=overflow, paused=True, forgotten=11))
+    assert value(metrics, "template_changes_total", service="web", reason="evicted") == 5
+    assert value(metrics, "template_changes_total", service="web", reason="returned") == 0
+    assert value(metrics, "overflow_lines_total", service="web", reason="full") == 30
+    assert value(metrics, "overflow_lines_total", service="web", reason="paused") == 7
+    assert value(metrics, "forgotten_texts_total", service="web") == 11
+    assert value(metrics, "learning_paused", service="web") == 1
+    metrics.statistic(statistic(first=100, last=199))
+    assert value(metrics, "learning_paused", service="web") == 0
+
+
 def test_a_scored_batch(metrics: Metrics) -> None:
     metrics.statistic(
         statistic("score", bucket=1, windows=90, windows_remembered=80, unknown=5, suppressed=2, sessions=30)

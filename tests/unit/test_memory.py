@@ -10,7 +10,7 @@ from contracts.service import ServiceSettings
 from contracts.settings import ArchiveOptions
 from models.memory import Memory
 from models.sessions import SessionTable
-from parsing import miner
+from parsing import aliases, miner
 from parsing.events import Lines
 from parsing.miner import OVERFLOW_TEMPLATE, Miner
 from parsing.parser import Parser
@@ -93,7 +93,9 @@ def test_deltas_bring_back_the_table_though_they_leave_out_sessions_that_came_an
 def test_templates_are_capped_and_every_line_has_one():
     found = templates_through(40_000)
     assert "problem" not in found
-    assert (found["templates"], found["overflow"]) == (miner.MAX_TEMPLATES, 40_000 - miner.MAX_TEMPLATES)
+    room = miner.MAX_TEMPLATES // miner.ROOM
+    counts = found["templates"], found["evicted"], found["overflow"]
+    assert counts == (miner.MAX_TEMPLATES, room, 40_000 - miner.MAX_TEMPLATES - room)
 
 
 def test_long_templates_are_capped_by_their_characters(monkeypatch):
@@ -101,43 +103,53 @@ def test_long_templates_are_capped_by_their_characters(monkeypatch):
     parser = Parser(ServiceSettings(service="web"))
     lines = strange_lines(random.Random(1), 400, words=100)  # about 1,000 characters each
     parsed = parser.parse(Lines.from_list("web", "logs.web", 0, range(400), [NOON] * 400, lines))
-    assert 95 <= parser.template_count <= 105
-    assert parsed.overflow == 400 - parser.template_count
+    assert 107 <= parser.template_count <= 118  # an eighth more than are kept
+    assert parsed.overflow == {"full": 400 - parser.template_count}
     again = Parser(ServiceSettings(service="web"))
     again.load(parser.dump())
     # A parser that is full stays full after a restart, and knows what it knew.
     parsed_again = again.parse(Lines.from_list("web", "logs.web", 0, range(400), [NOON] * 400, lines))
     assert parsed_again.events.template_ids().tolist() == parsed.events.template_ids().tolist()
     assert again.template_count == parser.template_count
+    lines = [lines[100]] * miner.GENERATION
+    offsets, arrivals = range(len(lines)), [NOON] * len(lines)
+    told = again.parse(Lines.from_list("web", "logs.web", 0, offsets, arrivals, lines)).new_templates
+    assert 95 <= again.template_count <= 105
+    assert {template.reason for template in told} == {"evicted"}
 
 
 def test_ids_stay_when_a_service_is_full():
-    full = Miner("web", max_templates=50)
+    full = Miner("web", max_templates=48)
     texts = [line.decode() for line in strange_lines(random.Random(2), 200)]
     ids, _ = full.learn(texts)
-    assert ids[50:] == [OVERFLOW_TEMPLATE] * 150
-    assert OVERFLOW_TEMPLATE not in ids[:50]
+    assert ids[54:] == [OVERFLOW_TEMPLATE] * 146
+    assert OVERFLOW_TEMPLATE not in ids[:54]
     assert full.learn(texts)[0] == ids
 
 
 def test_the_catalogue_of_other_shards_does_not_fill_a_parser_without_end(monkeypatch):
-    monkeypatch.setattr(miner, "MAX_ALIASES", 100)
-    known = Miner("web", max_templates=50)
+    monkeypatch.setattr(aliases, "MAX_ALIASES", 100)
+    known = Miner("web", max_templates=48)
     for number in range(1_000):
         known.adopt(1_000 + number, f"template {'x' * (number % 60)} {number:x}", None)
         known.adopt(10_000 + number, "unused", 1_000 + number)
-    assert len(known) == len(known.entries) == 50
-    assert len(known.aliases) == 100
-    assert len(known.remembered) <= 50
+        known.adopt(20_000 + number, f"went {'x' * (number % 60)} {number:x}", evicted=True)
+    assert len(known) == 54
+    assert len(known.shelf) == 12
+    assert len(known.aliases.links) == 100
+    assert len(known.remembered) <= 1_000
 
 
 def test_remembered_texts_are_capped_and_so_is_what_is_saved():
-    known = Miner("web", max_templates=50, max_remembered=1_000)
+    known = Miner("web", max_templates=50, max_remembered=1_000, generation_lines=200)
     for turn in range(20):
-        known.learn([f"the same number {turn * 500 + number:x}x again" for number in range(500)])
-        assert len(known.remembered) <= 1_000
+        texts = [f"the same number {turn * 500 + number:x}x again" for number in range(500)]
+        for start, stop in known.spans(len(texts)):
+            known.learn(texts[start:stop])
+            assert len(known.remembered) <= 1_000
+    assert known.forgotten == 10_000 - len(known.remembered)
     parser = Parser(ServiceSettings(service="web"))
-    parser._miner.max_remembered = 1_000
+    parser._miner.max_remembered, parser._miner.generation_lines = 1_000, 200
     sizes = []
     for turn in range(8):
         lines = strange_lines(random.Random(3), 5)  # the same templates again

@@ -17,7 +17,7 @@ from contracts.service import MaskOptions, ServiceSettings, SessionOptions
 from parsing.events import EVENT_SCHEMA, Events, EventsError, Lines, string_hashes, template_hex
 from parsing.formats import FORMATS, UnknownFormatError, canonical_levels, read_headers
 from parsing.masks import MARK, Masks, MaskSettingsError
-from parsing.miner import OVERFLOW_TEMPLATE, OVERFLOW_TEXT, Miner, template_id
+from parsing.miner import Miner, template_id
 from parsing.parser import Parsed, Parser, ParserStateError
 from parsing.sessions import SessionSettingsError
 from parsing.times import ISO, layout, parse_any, parse_times, possible
@@ -521,7 +521,10 @@ def test_an_id_is_the_hash_of_service_and_birth():
         service="pay",
         id=template_hex(template_id("pay", f"took {MARK} steps")),
         text="took <NUM> steps",
+        reason="born",
         example="took 5 steps",
+        partition=0,
+        offset=0,
     )
     assert parsed.events.frame["template"].to_list() == [int(template.id, 16)]
     assert parse("took 7 steps").new_templates[0].id == template.id
@@ -537,22 +540,6 @@ def test_a_template_that_generalises_keeps_its_id_and_is_announced_again():
     assert second.new_templates[0].text == "user <*> logged in from <IP>"
     assert third.new_templates == []
     assert set(third.events.template_ids().tolist()) == {int(first.new_templates[0].id, 16)}
-
-
-def test_too_many_templates_share_one():
-    miner = Miner("pay", max_templates=3)
-    ids, _ = miner.learn(["alpha beta", "gamma delta", "epsilon zeta", "eta theta", "alpha beta"])
-    assert ids[3] == OVERFLOW_TEMPLATE
-    assert ids[4] == ids[0]
-    assert miner.text(OVERFLOW_TEMPLATE) == OVERFLOW_TEXT
-    assert len(miner) == 3
-
-
-def test_the_memory_of_texts_is_bounded():
-    miner = Miner("pay", max_remembered=100)
-    for i in range(50):
-        miner.learn([f"word{i} x{j}" for j in range(10)])
-        assert len(miner.remembered) <= 100
 
 
 def test_messages_of_any_length_have_a_template():
@@ -703,7 +690,7 @@ def test_the_index_finds_what_comparing_with_all_finds(messages):
 
 class _LookEverywhere(Tree):
     def _candidates(self, words, enough):
-        return [number for number, known in enumerate(self.words) if len(known) == len(words)]
+        return [number for number, known in self.words.items() if len(known) == len(words)]
 
 
 def test_many_dissimilar_templates_of_one_length_cost_no_more_than_few():

@@ -3,6 +3,8 @@
 import math
 from dataclasses import replace
 from functools import partial
+from itertools import product
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -227,6 +229,91 @@ def test_a_swap_is_in_force_from_its_offset_on_however_the_lines_are_cut(bundle)
         results.append({(one.id, one.bundle) for one in found})
     assert len({version for _, version in results[0]}) == 2
     assert results[0] == results[1] == results[2]
+
+
+def test_keys_that_move_between_instances_with_their_state_give_the_same(bundle, monkeypatch):
+    """What a job does that is stopped with a savepoint and goes on with four instances, and then with one again."""
+    monkeypatch.setattr("streaming.stages.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("streaming.stages.SAVE_SHARE", math.inf)
+    wrong = (STEPS[0], STEPS[3], STEPS[1])
+    partitions = [text(order(p * 1000 + n, wrong if n % 7 == 3 else STEPS) for n in range(60)) for p in range(4)]
+    size = len(partitions[0]) // 6  # sessions are open wherever it is cut
+    rounds = [[frame(partitions[p][at : at + size], at, p) for p in range(4)] for at in range(0, 6 * size, size)]
+    results = []
+    for widths in ((1, 1, 1), (1, 4, 1), (4, 2, 3)):
+        memory, log, found, ids = Memory(), [pointer(bundle.manifest.version)], [], []
+        for part, width in enumerate(widths):
+            instances = [
+                (ParseStage(APP, seen(log)), ScoreStage(APP, seen(log), Bundles(Shelf(bundle)))) for _ in range(width)
+            ]
+            for key, data in [one for frames in rounds[2 * part : 2 * part + 2] for one in frames]:
+                out = memory.parse(instances[crc32(key.encode()) % width][0], key, data)
+                log += out.templates
+                for both in instances:
+                    for stage, record in product(both, out.templates):
+                        tell(stage, record)
+                for bucket, events in out.events:
+                    scored = memory.score(instances[crc32(bucket.encode()) % width][1], bucket, events)
+                    found += [(one.id, one.template, one.surprise) for one in scored.detections]
+                    ids += Events.from_bytes(events).template_ids().tolist()
+        results.append((sorted(found), sorted(ids)))
+    assert len(results[0][0]) > 20
+    assert results[0] == results[1] == results[2]
+
+
+def seen(records):
+    """A view of the control topic that has these records."""
+    view = ControlView()
+    for record in records:
+        view.apply(key_of(record), record.model_dump_json().encode())
+    return view
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_an_alias_reaches_bundle_and_verdicts(bundle, loaded):
+    """A template that the bundle knows goes on under the id of its alias: it is known, and quiet where it was quiet."""
+    known = next(one for one in bundle.vocabulary.entries if "stock" in one.text)
+    root = f"{0xAA + loaded:016x}"  # the bundle is this module's, and learns each
+    alias = Template(service=SERVICE, id=known.template, text=known.text, reason="merged", alias_of=root)
+    parse, score = stages(bundle)
+    before, _ = run(parse, score, Memory(), batches())
+    parse, score = stages(bundle)
+    if loaded:
+        score._bundles.of(SERVICE, (bundle.manifest.version,), {})
+    for stage in (parse, score):
+        tell(stage, alias)
+    after, statistics = run(parse, score, Memory(), batches())
+    assert {one.id for one in after} == {one.id for one in before}
+    assert root in {one.template for one in after}
+    assert known.template not in {one.template for one in after}
+    assert sum(one.unknown for one in statistics) == 0
+    view = seen([verdict_on(next(one for one in before if one.template == known.template)), alias])
+    assert view.suppressed(SERVICE) == {int(known.template, 16), int(root, 16)}
+
+
+def verdict_on(found):
+    keys = ["service", "template", "topic", "partition", "offset", "session", "event_ms", "arrival_ms"]
+    fields = {key: getattr(found, key) for key in keys}
+    return Verdict(**fields, detection=found.id, value="expected", reason="t", author="t", given_ms=1)
+
+
+def test_what_is_announced_keeps_its_example_and_says_when_it_has_returned():
+    parse, _ = stages()
+    key, data = frame([b"user anna logged in"])
+    (born,) = parse.parse(key, data, lambda: None).templates
+    assert (born.reason, born.example, born.partition, born.offset) == ("born", "user anna logged in", 0, 0)
+    other = born.model_copy(update={"id": "0" * 14 + "aa", "text": "user <*> logged in", "example": "x"})
+    tell(parse, born)
+    tell(parse, other)  # a race: another shard has made one of its own
+    out = parse.parse(*frame([b"user carl logged in"], 1), lambda: None)
+    merged = {one.id: one for one in out.templates}[born.id]
+    assert (merged.alias_of, merged.example, merged.offset) == (other.id, born.example, 0)
+    assert out.statistic.changes["merged"] == 1
+    assert out.statistic.new_templates == 0
+    parse, _ = stages()
+    tell(parse, born.model_copy(update={"reason": "evicted"}))
+    (again,) = parse.parse(key, data, lambda: None).templates
+    assert (again.id, again.reason) == (born.id, "returned")
 
 
 def test_moves_of_a_pointer_make_a_timeline():
