@@ -16,8 +16,10 @@ from models.sessions import END, SessionStateError, SessionTable
 class Reference:
     """The table, one line at a time, in plain Python."""
 
-    def __init__(self, window, gap, max_open):
+    def __init__(self, window, gap, max_open, max_seconds=None, max_events=None):
         self.window, self.gap, self.max_open = window, gap * 1000, max_open
+        self.longest = math.inf if max_seconds is None else max_seconds * 1000
+        self.most = math.inf if max_events is None else max_events
         self.open, self.clocks, self.serial, self.n = {}, {}, 0, 0
         self.windows, self.ends = [], []
 
@@ -43,9 +45,14 @@ class Reference:
             identified = [k for k, one in self.open.items() if not one["stream"]]
             if not stream and len(identified) >= self.max_open:
                 self.end(min(identified, key=lambda k: self.open[k]["touched"]))
-            self.open[key] = {"history": [0] * self.window, "serial": self.serial, "stream": stream}
-            self.serial += 1
+            self.open[key] = {"history": [0] * self.window, "stream": stream, "events": math.inf}
         one = self.open[key]
+        timed = event > -math.inf
+        spent = (event if one.get("born timed") else arrival) - one.get("began", 0)
+        if one["events"] == math.inf or (not stream and (one["events"] >= self.most or spent > self.longest)):
+            one |= {"serial": self.serial, "events": 0, "born timed": timed, "began": event if timed else arrival}
+            self.serial += 1
+        one["events"] += 1
         self.windows.append((tuple(one["history"]), row["template"], stream, one["serial"]))
         one["history"] = [*one["history"][1:], row["template"]]
         one |= {
@@ -117,17 +124,22 @@ def rows_of(lines, timed=True):
     window=st.integers(1, 4),
     gap=st.sampled_from([2, 5, 1000, math.inf]),
     max_open=st.sampled_from([1, 2, 3, 100]),
+    max_seconds=st.sampled_from([None, 1, 4, 9]),
+    max_events=st.sampled_from([None, 1, 2, 5]),
     timed=st.booleans(),
     restart=st.lists(st.sampled_from(["", "dump", "delta"]), min_size=8, max_size=8),
 )
 def test_any_batching_and_any_restart_gives_the_windows_of_line_by_line(
-    lines, cuts, window, gap, max_open, timed, restart
+    lines, cuts, window, gap, max_open, max_seconds, max_events, timed, restart
 ):
+    def made():
+        return SessionTable(window, gap, max_open, max_seconds=max_seconds, max_events=max_events)
+
     rows = rows_of(lines, timed)
-    reference = Reference(window, gap, max_open)
+    reference = Reference(window, gap, max_open, max_seconds, max_events)
     for row in rows:
         reference.add(row)
-    table = SessionTable(window, gap, max_open)
+    table = made()
     saved = [table.dump()]
     events, ends = [], []
     bounds = sorted({0, len(rows), *(c for c in cuts if c < len(rows))})
@@ -140,7 +152,7 @@ def test_any_batching_and_any_restart_gives_the_windows_of_line_by_line(
         else:
             saved.append(table.delta())
         if restart[i]:
-            table = SessionTable(window, gap, max_open)
+            table = made()
             table.load(saved[0])
             for delta in saved[1:]:
                 table.apply(delta)
