@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models_support import events_of, random_log
 
-from models.sessions import END, SessionStateError, SessionTable
+from contracts.service import SessionOptions
+from models.sessions import END, SessionStateError, SessionTable, gap_of
 
 
 class Reference:
@@ -183,6 +184,49 @@ def test_a_session_without_a_line_for_longer_than_the_gap_ends_and_may_begin_aga
     assert windows.serials.tolist() == [0, 1, 2, 0]
 
 
+def test_a_cut_is_no_end_and_no_beginning():
+    table = SessionTable(window=3, gap_seconds=1000, max_open=10, max_events=2, max_seconds=10)
+    rows = [{"session": "a", "template": 5 + i, "time": 1000 * at} for i, at in enumerate((0, 1, 2, 13))]
+    windows = table.extend(events_of(rows))
+    assert windows.serials.tolist() == [0, 0, 1, 2], "cut at the third event, and past ten seconds"
+    assert windows.contexts.tolist()[2] == [0, 5, 6], "the lines before the cut stay in sight"
+    assert len(windows.ends) == 0
+    last = table.close()
+    assert (last.ends.session, last.serials.tolist(), last.contexts.tolist()) == (["a"], [2], [[6, 7, 8]])
+
+
+def test_endless_sessions_of_partitions_are_not_cut():
+    table = SessionTable(window=3, gap_seconds=1000, max_open=10, max_events=1)
+    assert table.extend(events_of([("", 5), ("", 6), ("a", 7), ("a", 8)])).serials.tolist() == [0, 0, 1, 2]
+
+
+def test_many_cuts_in_one_batch_cost_little():
+    events = random_log(5000, 1)
+    table = SessionTable(window=10, gap_seconds=3600, max_open=10, max_events=1, max_seconds=7)
+    began = time.process_time()
+    windows = table.extend(events)
+    assert time.process_time() - began < 1
+    assert len(set(windows.serials.tolist())) == 5000
+
+
+def test_a_window_of_time_is_over_after_as_long_again():
+    options = SessionOptions(by="time", window_seconds=60, gap_seconds=3600)
+    assert gap_of(options) == 60
+    assert gap_of(options.model_copy(update={"by": "lines"})) == 3600
+    table = SessionTable.of(3, options)
+    table.extend(events_of([{"session": "12:00/0", "time": 59_000}, {"session": "12:01/0", "time": 119_000}]))
+    assert len(table) == 2
+    assert table.extend(events_of([{"session": "12:02/0", "time": 120_000}], start=2)).ends.session == ["12:00/0"]
+
+
+def test_limits_come_with_the_settings_and_count_from_what_was_kept():
+    before = SessionTable(window=3, gap_seconds=1000, max_open=10)
+    before.extend(events_of([("a", 5), ("a", 6), ("a", 7)]))
+    table = SessionTable.of(3, SessionOptions(max_events=2))
+    table.load(before.dump())
+    assert table.extend(events_of([("a", 8), ("a", 9), ("a", 10)], start=3)).serials.tolist() == [0, 0, 1]
+
+
 def test_an_impossible_time_moves_no_clock():
     table = SessionTable(window=2, gap_seconds=10, max_open=10)
     first = events_of([{"session": "a", "time": 1000}])
@@ -239,8 +283,9 @@ def test_a_delta_is_no_whole_table():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="positive"):
-        SessionTable(0, 10, 10)
+    for arguments, limits in (((0, 10, 10), {}), ((3, 10, 10), {"max_events": 0}), ((3, 10, 10), {"max_seconds": 0.0})):
+        with pytest.raises(ValueError, match="positive"):
+            SessionTable(*arguments, **limits)
 
 
 def test_a_delta_costs_as_much_as_the_sessions_touched():
