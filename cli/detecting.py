@@ -120,5 +120,6 @@ def _settings(file: Path | None, session: str | None) -> "ServiceSettings":
             re.compile(session)
         except re.error as error:
             raise ProblemError(f"--session {session}: not a regular expression: {error}") from None
-        changes["session"] = SessionOptions(**{**settings.session.model_dump(), "by": "identifier", "pattern": session})
+        given = {"by": "identifier", "pattern": session, "field": None}
+        changes["session"] = SessionOptions(**{**settings.session.model_dump(), **given})
     return settings.model_copy(update=changes)

@@ -15,7 +15,12 @@ from models.detect import Found, Report
 LINE_LIMIT = 400
 """Characters of a neighbouring line that are shown; the marked line is shown longer."""
 MARKED_LIMIT = 1200
-RULE_WORDS = {"field": "the trace id in their records", "pattern": "the given expression"}
+RULE_WORDS = {
+    "field": "the trace id in their records",
+    "pattern": "the given expression",
+    "time": "windows of time",
+    "lines": "windows of lines",
+}
 LEAST_LIKELY = 0.01
 """What was less likely than this was not expected."""
 
@@ -46,11 +51,18 @@ def learnt_words(report: Report) -> str:
     if learnt.to_ms > learnt.from_ms >= 0:
         span = f", {clock(learnt.from_ms)} to {clock(learnt.to_ms)}"
     grouped = (
-        f"{learnt.sessions:,} sessions by {RULE_WORDS.get(learnt.session_rule, learnt.session_rule or 'identifier')}"
+        f"{learnt.sessions:,} sessions by {rule_words(learnt.session_rule)}"
         if learnt.sessions
         else "no line names a session"
     )
     return f"{learnt.lines:,} lines of {learnt.origin}{span}: {learnt.templates:,} templates, {grouped}"
+
+
+def rule_words(rule: str) -> str:
+    """Say what finds sessions (``parsing.parser.Parser.session_rule``)."""
+    if rule.startswith("found "):
+        return f"{rule.removeprefix('found ')}, which recurs (found by itself)"
+    return RULE_WORDS.get(rule, rule or "identifier")
 
 
 def sure_words(report: Report) -> str:

@@ -10,7 +10,7 @@ import typer
 
 from cli.flags import Json
 from cli.help import Commands
-from cli.shell import shell
+from cli.shell import ProblemError, shell
 
 app = Commands(no_args_is_help=True, help="Settings of services: format, masks, sessions, detector, budget.")
 
@@ -66,11 +66,16 @@ def set_(
     """
     from cli.configuration import service_settings
     from contracts.records import Settings
+    from parsing.parser import Parser
     from storage.broker import ensure_topics
     from storage.control import ControlWriter
 
     state = shell(context)
     wanted = service_settings(service, file)
+    try:
+        Parser(wanted)
+    except ValueError as error:  # an expression that cannot be used: no job is to meet it
+        raise ProblemError(f"{file}: {error}") from None
     ensure_topics(state.settings)
     with ControlWriter(state.settings) as control:
         control.put(Settings(settings=wanted))

@@ -21,20 +21,36 @@ class MaskOptions(Options):
 
 
 class SessionOptions(Options):
-    """How the lines of a service form sessions.
+    """How the lines of a service form sessions (``docs/sessions.md``).
 
-    ``auto`` looks for the common identifiers (block, trace, request ids); ``identifier`` uses ``pattern`` (its first
-    group, or the whole match); ``window`` treats each partition as one endless session.
+    ``auto`` looks for the common identifiers (block, trace, request ids), then for anything that behaves like one;
+    ``identifier`` uses ``pattern`` (its first group, or the whole match); ``field`` the value named ``field`` in a JSON
+    record, a header or the text; ``host`` the machine that wrote the line. ``window`` treats each partition as one
+    endless session, ``time`` cuts it into windows of ``window_seconds`` of event time, ``lines`` into windows of
+    ``window_lines`` offsets.
     A line without an identifier belongs to the endless session of its partition (see ``unnamed``).
     """
 
-    by: Literal["auto", "identifier", "window"] = "auto"
+    by: Literal["field", "host", "time", "lines", "auto", "identifier", "window"] = "auto"
     pattern: str | None = None
+    field: str | None = None
+    """Where ``by`` is ``field``: a JSON key (``trace.id`` also inside of ``trace``), a key=value or a header's name."""
+    window_seconds: float = Field(default=60.0, ge=0.001, le=31_536_000)
+    """Where ``by`` is ``time``: the windows begin at its multiples since 1970 UTC."""
+    window_lines: int = Field(default=100, ge=1)
+    """Where ``by`` is ``lines``: the windows begin at its multiples among a partition's offsets."""
+    several: Literal["first", "last", "all"] = "first"
+    """Which identifier counts where a line names several. With ``all`` the line is an event of each of their sessions;
+    it is still one line, and of what they find in it the worse is kept."""
     unnamed: Literal["stream", "ignore"] = "stream"
     """Whether lines without an identifier are judged as one endless session a partition, or not at all. Where many
     threads write them at once, their order says little and rare housekeeping lines are most of what is raised."""
     gap_seconds: float = Field(default=3600.0, gt=0)
     """A session with no line for this long (event time) has ended."""
+    max_seconds: float | None = Field(default=None, gt=0)
+    """A session that would grow longer (event time) is cut: another begins under its identifier. A cut is no end."""
+    max_events: int | None = Field(default=None, ge=1)
+    """A session that would have more events is cut likewise."""
     max_open: int = Field(default=50_000, gt=0)
     """Open sessions kept per bucket; the one idle longest is closed first."""
 

@@ -6,7 +6,7 @@ says what it holds before it is read (``streaming/restore.py``): raise one with 
 
 PARSER_STATE = 2
 """Of the operator *parse*: ``parsing.parser.Parser.dump``."""
-SESSION_STATE = 1
+SESSION_STATE = 2
 """Of the operator *score*: ``models.sessions.SessionTable.dump`` and ``delta``."""
 
 NOT_RESTORED = "Not restored: "

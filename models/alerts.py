@@ -44,19 +44,30 @@ class Alert:
 def group(detections: Iterable[Detection], verdicts: Iterable[Verdict] = ()) -> list[Alert]:
     """Group detections by service and signature, the alert with the latest line first.
 
-    A detection that comes twice (delivery is at least once) counts once; the later copy holds.
+    A detection that comes twice counts once; the more surprising copy holds (its line may be in several sessions), and
+    of equal ones (delivery is at least once) the later.
 
     Args:
         detections: in any order.
         verdicts: those in force; one covers its template in its service, the newest wins.
     """
-    distinct = {found.id: found for found in detections}
+    distinct = worst_by_id(detections)
     groups: dict[tuple[str, str], list[Detection]] = {}
     for found in distinct.values():
         groups.setdefault((found.service, found.signature), []).append(found)
     judged = newest_verdicts(verdicts)
     alerts = [_alert(members, judged) for members in groups.values()]
     return sorted(alerts, key=lambda alert: (-alert.last_ms, alert.service, alert.signature))
+
+
+def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:
+    """Of the detections with one id the most surprising, of equals the later: one line may be in several sessions."""
+    worst: dict[str, Detection] = {}
+    for found in detections:
+        known = worst.get(found.id)
+        if known is None or found.surprise >= known.surprise:
+            worst[found.id] = found
+    return worst
 
 
 def newest_verdicts(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], Verdict]:
@@ -93,7 +104,7 @@ def resolve(detections: Iterable[Detection], name: str) -> Detection:
         DetectionNotFoundError: nothing fits, or several do.
     """
     wanted = name.strip().lower()
-    distinct = {found.id: found for found in detections}
+    distinct = worst_by_id(detections)
     if not wanted:
         raise DetectionNotFoundError("an empty id means no detection; `logcanary alerts` lists those there are")
     if wanted in distinct:

@@ -35,6 +35,7 @@ from models.sessions import PADDING, Ends, Flags, Ids, Ints, SessionTable, Windo
 from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX, Vocabulary, entry
 from parsing.events import Events, Lines, template_hex
 from parsing.parser import Parser
+from parsing.sessions import MOST_IDS, lines_in, spread
 
 HELD_BACK = 0.2
 """The newest share of what is learnt from, kept to calibrate on."""
@@ -195,23 +196,25 @@ def detect(
     """
     began = time.perf_counter()
     log = _read(checked, baseline, settings)
-    split = log.baseline_rows if baseline else int(len(log.events) * learn)
+    split = log.baseline_rows if baseline else log.line_start(int(len(log.events) * learn))
     _check_amounts(log, split, bool(baseline))
     cut = _cut(log, settings)
     bundle, learnt = _learn(log, cut, split, settings, _origin(log, split, checked, baseline))
     kinds = _findings(log, cut, split, bundle)
     alerts = _ordered(_alerts(log, cut, kinds, bundle, learnt), log, split)
-    detections = len(np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(kind.rows for kind in kinds)])))
+    flagged = np.concatenate([np.zeros(0, dtype=np.int64), *(kind.rows for kind in kinds)])
+    detections = len(np.unique(log.events.column("offset")[flagged]))
+    checked_lines = lines_in(log.events) - lines_in(log.events.slice(0, split))
     return Report(
         learnt=learnt,
         checked=", ".join(source.name for source in checked),
-        checked_lines=len(log.events) - split,
+        checked_lines=checked_lines,
         alerts=len(alerts),
         detections=detections,
         found=tuple(_place(log, alert, kinds, bundle) for alert in alerts[: top or None]),
         false_alarm_rate=settings.budget.false_alarm_rate,
         unread=dict(log.unread),
-        notes=_notes(log, learnt, detections / (len(log.events) - split), settings.budget.false_alarm_rate),
+        notes=_notes(log, learnt, detections / checked_lines, settings.budget.false_alarm_rate),
         seconds=time.perf_counter() - began,
     )
 
@@ -221,7 +224,10 @@ def detect(
 
 @dataclass(eq=False)
 class _Log:
-    """All events in order, the baseline's first; an event's ``offset`` is the number of its record in ``places``."""
+    """All events in order, the baseline's first; an event's ``offset`` is the number of its record in ``places``.
+
+    A record that names several sessions may be several events.
+    """
 
     events: Events
     baseline_rows: int
@@ -234,8 +240,13 @@ class _Log:
     catalogue: dict[str, Template] = field(default_factory=dict)
     """All templates by id, so that a line has the same one in every file."""
     session_rule: str = ""
-    row_of: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    """Record -> row; -1 where it could not be read."""
+
+    def line_start(self, row: int) -> int:
+        """Return the first row of the line that a row is of, so that no line is learnt in part."""
+        offsets = self.events.column("offset")
+        while 0 < row < len(offsets) and offsets[row] == offsets[row - 1]:
+            row -= 1
+        return row
 
 
 def _read(checked: Sequence[Source], baseline: Sequence[Source], settings: ServiceSettings) -> _Log:
@@ -254,8 +265,6 @@ def _read(checked: Sequence[Source], baseline: Sequence[Source], settings: Servi
     log.events = Events.concat([events for events, _ in together])
     log.timed = np.concatenate([flags for _, flags in together])
     log.baseline_rows = len(together[0][0]) if baseline else 0
-    log.row_of = np.full(len(log.places), -1, dtype=np.int64)
-    log.row_of[log.events.column("offset")] = np.arange(len(log.events))
     rules = {parser.session_rule for parser in parsers.values()} - {None, "none"}
     log.session_rule = ", ".join(sorted(rule for rule in rules if rule))
     return log
@@ -277,8 +286,8 @@ def _parse(log: _Log, source: Source, settings: ServiceSettings, parsers: dict[s
         parsed = parser.parse(lines)
         log.unread.update(letter.reason for letter in parsed.dead)
         log.catalogue.update((template.id, template) for template in parsed.new_templates)
-        parts.append(parsed.events)
-    return Events.concat(parts) if parts else Events.empty(settings.service, "files")
+        parts.append(spread(parsed.events, settings.session))
+    return Events.concat(parts) if parts else spread(Events.empty(settings.service, "files"), settings.session)
 
 
 def _parser_for(records: Sequence[bytes], settings: ServiceSettings, parsers: dict[str, Parser]) -> Parser:
@@ -290,6 +299,7 @@ def _parser_for(records: Sequence[bytes], settings: ServiceSettings, parsers: di
     parser = parsers.get(found)
     if parser is None:
         parser = parsers[found] = Parser(settings)
+        parser.adopt_sessions(probe)  # or the lines that show what ties them together would be tied by nothing
     return parser
 
 
@@ -384,7 +394,7 @@ _NO_ENDS = Ends([], _NOTHING, _NOTHING, _NOTHING, _NOTHING, [], [])
 def _cut(log: _Log, settings: ServiceSettings) -> _Cut:
     # A long look back costs memory, and the model looks no further than this.
     window = min(settings.detector.window, 10)
-    table = SessionTable(window, settings.session.gap_seconds, 1 << 40)
+    table = SessionTable.of(window, settings.session.model_copy(update={"max_open": 1 << 40}))
     n = len(log.events)
     contexts = np.zeros((n, window), dtype=np.uint64)
     streams = np.zeros(n, dtype=np.bool_)
@@ -424,7 +434,7 @@ def _learn(log: _Log, cut: _Cut, split: int, settings: ServiceSettings, origin: 
         unseen_log_probability=unseen,
         data_from_ms=span[0],
         data_to_ms=span[1],
-        lines=split,
+        lines=lines_in(log.events.slice(0, split)),
         sessions=len(np.unique(cut.serials[:split][named])),
         windows=split,
         unique_windows=0,
@@ -433,7 +443,7 @@ def _learn(log: _Log, cut: _Cut, split: int, settings: ServiceSettings, origin: 
     )
     learnt = Learnt(
         origin=origin,
-        lines=split,
+        lines=lines_in(log.events.slice(0, split)),
         templates=len(np.unique(cut.targets[:split])),
         sessions=manifest.sessions,
         session_rule=log.session_rule,
@@ -547,7 +557,8 @@ def _alerts(log: _Log, cut: _Cut, kinds: Sequence[_Kind], bundle: Bundle, learnt
         for alert in group(detections):
             seen = times[kind.rows]
             first, last = int(seen.min()), int(seen.max())
-            alerts.append(replace(alert, count=len(kind.rows), first_ms=first, last_ms=last))
+            count = len(np.unique(log.events.column("offset")[kind.rows]))
+            alerts.append(replace(alert, count=count, first_ms=first, last_ms=last))
     return alerts
 
 
@@ -650,7 +661,8 @@ def _place(log: _Log, alert: Alert, kinds: Sequence[_Kind], bundle: Bundle) -> F
     mine = next(
         kind for kind in kinds if (kind.template, kind.new) == (int(worst.template, 16), worst.detector == NEW_TEMPLATE)
     )
-    offsets = log.events.column("offset")[mine.rows[:PLACES]].tolist()
+    rows = mine.rows[: PLACES * MOST_IDS]
+    offsets = list(dict.fromkeys(log.events.column("offset")[rows].tolist()))[:PLACES]
     places = tuple((log.sources[log.places[at][0]].name, log.places[at][1]) for at in offsets)
     nearest = _nearest(worst.template_text, bundle.vocabulary) if worst.detector == NEW_TEMPLATE else ""
     return Found(alert, log.sources[source].name, number, _around(log, worst), places, nearest)
@@ -658,13 +670,13 @@ def _place(log: _Log, alert: Alert, kinds: Sequence[_Kind], bundle: Bundle) -> F
 
 def _around(log: _Log, found: Detection) -> tuple[Around, ...]:
     """The lines before and after: of the session, or of the file."""
-    row = int(log.row_of[found.offset])
     frame = log.events.frame
     if found.session:
         mates = np.flatnonzero((frame["session"] == found.session).to_numpy())
     else:
         mates = np.flatnonzero((frame["partition"] == found.partition).to_numpy())
-    at = int(np.searchsorted(mates, row))
+    at = int(np.argmax(log.events.column("offset")[mates] == found.offset))
+    row = int(mates[at])
     shown = mates[max(0, at - LINES_AROUND) : at + 1 + LINES_AFTER].tolist()
     offsets, lines = frame["offset"], frame["line"]
     return tuple(Around(log.places[offsets[one]][1], lines[one], here=one == row) for one in shown)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.records import Before, Detection, Expected
+from models.alerts import worst_by_id
 from models.base import expected
 from models.bundle import Bundle
 from models.memory import Memory, window_hashes
@@ -98,6 +99,7 @@ class Scorer:
         raised = np.flatnonzero(over if self._streams_count else over & ~streams)
         wanted = np.array([int(target) not in suppressed for target in targets[raised].tolist()], dtype=np.bool_)
         detections = self._explain(events, windows, raised[wanted], surprises, ranks) if wanted.any() else []
+        detections = list(worst_by_id(detections).values())
         unknown = np.count_nonzero(self.bundle.vocabulary.indices(targets[: windows.events]) == UNKNOWN_INDEX)
         return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), int(len(raised) - wanted.sum()))
 

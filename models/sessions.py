@@ -12,6 +12,10 @@ partition's clock is the highest event time seen so far; a line without a usable
 does not move it, unless no line of the partition had one yet: until then the clock is that of the arrivals. Events
 without an identifier form the endless session of their partition. All this depends on the order of the lines alone,
 never on how they were cut into batches.
+
+A session may have a greatest length, in events or in time on its partition's clock. The event that would pass it begins
+another session under the same name: another serial, and lengths counted anew. Nothing ended there and nothing began, so
+a cut makes no window of an end, and the events before it stay in the windows of those behind it.
 """
 
 import struct
@@ -25,6 +29,7 @@ import polars as pl
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from contracts.service import SessionOptions
 from contracts.state import SESSION_STATE
 from parsing.events import Events
 
@@ -54,7 +59,10 @@ _NUMBERS = (
     "arrival",
     "time",
     "partition",
+    "began",  # clock of its partition at its first line; as far back as lengths were kept
+    "events",  # of the session, likewise
 )
+_FLAGS = 3  # stream, timed, born timed
 _TEXTS = ("session", "level", "line")
 
 
@@ -112,6 +120,7 @@ class _Batch:
     times: Ints
     clocks: Ints
     timed: Flags
+    hands: tuple[Ints, Ints]  # event and arrival clock, where lengths are limited
     expiry: Ints  # row at which a session that rests from this row on ends; n = not in this batch
 
 
@@ -122,16 +131,42 @@ class SessionTable:
         window: Events of history kept for each session.
         gap_seconds: A session with no line for longer than this has ended; may be infinite.
         max_open: Sessions kept; when one more begins, the one idle longest is ended. Streams do not count.
+        max_seconds: A session that would be longer is cut; None: however long. Streams are not cut.
+        max_events: A session that would have more is cut; None: however many.
     """
 
-    def __init__(self, window: int, gap_seconds: float, max_open: int) -> None:
+    def __init__(
+        self,
+        window: int,
+        gap_seconds: float,
+        max_open: int,
+        *,
+        max_seconds: float | None = None,
+        max_events: int | None = None,
+    ) -> None:
         if window < 1 or max_open < 1 or not gap_seconds > 0:
             raise ValueError(f"window {window}, gap_seconds {gap_seconds} and max_open {max_open} must be positive")
+        if (max_seconds is not None and not max_seconds > 0) or (max_events is not None and max_events < 1):
+            raise ValueError(f"max_seconds {max_seconds} and max_events {max_events} must be positive, or None")
         self.window = window
         self.max_open = max_open
         self._topic = ""
         self._gap = int(min(gap_seconds * 1000, _LONGEST_GAP_MS))
+        self._limited = max_seconds is not None or max_events is not None
+        self._longest = _LONGEST_GAP_MS if max_seconds is None else int(min(max_seconds * 1000, _LONGEST_GAP_MS))
+        self._most = _LONGEST_GAP_MS if max_events is None else max_events
         self._clear(capacity=64)
+
+    @classmethod
+    def of(cls, window: int, options: SessionOptions) -> "SessionTable":
+        """Make a table that ends and cuts sessions as a service's settings say."""
+        return cls(
+            window,
+            gap_of(options),
+            options.max_open,
+            max_seconds=options.max_seconds,
+            max_events=options.max_events,
+        )
 
     def __len__(self) -> int:
         """Open sessions, streams not counted."""
@@ -156,7 +191,8 @@ class SessionTable:
         batch, expiry_of_old = self._read(events, slots)
         order = np.argsort(slots, kind="stable")
         begins, closed = self._fate(batch, slots, order, existed, expiry_of_old)
-        return self._cut(events, batch, slots, order=order, begins=begins, closed=closed)
+        cuts = self._cuts(batch, slots, order, begins)
+        return self._cut(events, batch, slots, order=order, begins=begins, cuts=cuts, closed=closed)
 
     def expire(self, quiet_ms: Callable[[int], int]) -> Windows:
         """End the sessions that rest for longer than the gap though no line comes that would say so.
@@ -219,6 +255,7 @@ class SessionTable:
         self._dirty: Flags = np.zeros(capacity, dtype=np.bool_)
         self._stream: Flags = np.zeros(capacity, dtype=np.bool_)
         self._timed: Flags = np.zeros(capacity, dtype=np.bool_)
+        self._born_timed: Flags = np.zeros(capacity, dtype=np.bool_)
         self._slots: dict[str | int, int] = {}  # session, or the partition of a stream
         self._free = list(range(capacity - 1, -1, -1))
         self._clocks: dict[int, tuple[int, int]] = {}  # partition -> event clock (or _NEVER), arrival clock
@@ -235,6 +272,7 @@ class SessionTable:
         self._history = np.concatenate([self._history, np.zeros_like(self._history)])
         self._open, self._dirty = _doubled(self._open), _doubled(self._dirty)
         self._stream, self._timed = _doubled(self._stream), _doubled(self._timed)
+        self._born_timed = _doubled(self._born_timed)
         self._free = [*range(2 * old - 1, old - 1, -1), *self._free]
 
     def _slots_of(self, events: Events) -> Ints:
@@ -271,6 +309,7 @@ class SessionTable:
             times=events.column("time"),
             clocks=np.empty(n, dtype=np.int64),
             timed=np.empty(n, dtype=np.bool_),
+            hands=(np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)),
             expiry=np.full(n, n, dtype=np.int64),
         )
         expiry_of_old = np.full(len(self._open), n, dtype=np.int64)
@@ -280,6 +319,8 @@ class SessionTable:
             hands = self._advance(partition, batch.times[rows], batch.arrivals[rows])
             batch.timed[rows] = hands[0] > _NEVER
             batch.clocks[rows] = np.where(batch.timed[rows], *hands)
+            if self._limited:
+                batch.hands[0][rows], batch.hands[1][rows] = hands
             batch.expiry[rows] = self._expiry(batch.clocks[rows], batch.timed[rows], hands, rows, n)
             here = np.flatnonzero(resting & (self._col["partition"] == partition))
             clock, timed = self._col["clock"][here], self._timed[here]
@@ -367,7 +408,47 @@ class SessionTable:
         closed = np.array(sorted(gone), dtype=np.int64)
         return begins, closed[~self._stream[closed]]
 
-    def _cut(self, events: Events, batch: _Batch, slots: Ints, *, order: Ints, begins: Flags, closed: Ints) -> Windows:
+    def _cuts(self, batch: _Batch, slots: Ints, order: Ints, begins: Flags) -> Flags:
+        """Which rows begin another session because theirs would grow too long: [n]."""
+        cuts = np.zeros(len(slots), dtype=np.bool_)
+        if not self._limited:
+            return cuts
+        counts, began, born_timed = self._lengths(batch, slots, order, begins)
+        late = np.where(born_timed, *batch.hands) > began + self._longest
+        over = ((counts > self._most) | late) & ~self._stream[slots]
+        if not over.any():
+            return cuts
+        heads, run = _runs(slots, order, begins)
+        bounds = np.append(heads, len(slots))
+        for one in np.unique(run[over[order]]).tolist():
+            rows = order[bounds[one] : bounds[one + 1]]
+            start, born, at = int(began[rows[0]]), bool(born_timed[rows[0]]), 0
+            fits = self._most - int(counts[rows[0]]) + 1  # so many of the rows
+            while True:
+                late = batch.hands[0 if born else 1][rows[at:]] > start + self._longest
+                at = min(at + max(fits, 0), at + int(late.argmax()) if late.any() else len(rows))
+                if at >= len(rows):
+                    break
+                cuts[rows[at]] = True
+                start, born, fits = int(batch.clocks[rows[at]]), bool(batch.timed[rows[at]]), self._most
+        return cuts
+
+    def _lengths(self, batch: _Batch, slots: Ints, order: Ints, begins: Flags) -> tuple[Ints, Ints, Flags]:
+        """Of each row's session: events up to this one, clock at its first, whether that was event time: [n]."""
+        heads, run = _runs(slots, order, begins)
+        first = order[heads]
+        fresh, old = begins[first], slots[first]
+        events = np.where(fresh, 0, self._col["events"][old]) - heads + 1
+        began = np.where(fresh, batch.clocks[first], self._col["began"][old])
+        born_timed = np.where(fresh, batch.timed[first], self._born_timed[old])
+        row_of = np.empty_like(order)
+        row_of[order] = np.arange(len(order))
+        in_run = run[row_of]
+        return events[in_run] + row_of, began[in_run], born_timed[in_run]
+
+    def _cut(
+        self, events: Events, batch: _Batch, slots: Ints, *, order: Ints, begins: Flags, cuts: Flags, closed: Ints
+    ) -> Windows:
         """Lay each session's history and events one after another, cut the windows, and keep the new histories."""
         n, w = len(slots), self.window
         in_order = slots[order]
@@ -387,7 +468,8 @@ class SessionTable:
         place_of_row[order] = places
         contexts = windows[place_of_row - w]
 
-        serials = self._number(order, slots, begins, run, heads)
+        numbered = begins | cuts
+        serials = self._number(order, slots, numbered)
         tails = np.append(heads[1:], n) - 1  # last event of each run
         histories = windows[places[tails] - w + 1]
         closing = np.zeros(len(self._open), dtype=np.bool_)
@@ -401,8 +483,19 @@ class SessionTable:
         untouched[in_order] = False
         parts = [self._last_lines(np.concatenate([before, np.flatnonzero(untouched)]))]
         parts.append(self._last_rows(events, batch, order[tails[ended]], histories[ended], serials))
+        lengths = (
+            self._lengths(batch, slots, order, numbered)
+            if self._limited
+            else (np.zeros_like(slots), batch.clocks, batch.timed)
+        )
         self._keep(
-            events, batch, slots, rows=order[tails[~succeeded]], histories=histories[~succeeded], serials=serials
+            events,
+            batch,
+            slots,
+            rows=order[tails[~succeeded]],
+            histories=histories[~succeeded],
+            serials=serials,
+            lengths=lengths,
         )
         self._release(closed)
         ends, end_contexts, end_serials = _join(parts)
@@ -415,8 +508,9 @@ class SessionTable:
             ends=ends,
         )
 
-    def _number(self, order: Ints, slots: Ints, begins: Flags, run: Ints, heads: Ints) -> Ints:
+    def _number(self, order: Ints, slots: Ints, begins: Flags) -> Ints:
         """The serial of each row's session: [n]. New sessions are numbered by their first lines."""
+        heads, run = _runs(slots, order, begins)
         fresh = self._next_serial + np.cumsum(begins) - 1
         self._next_serial += int(np.count_nonzero(begins))
         of_head = np.where(begins, fresh, self._col["serial"][slots])[order[heads]]
@@ -433,12 +527,14 @@ class SessionTable:
         rows: Ints,
         histories: Ids,
         serials: Ints,
+        lengths: tuple[Ints, Ints, Flags],
     ) -> None:
         """Write the state of the sessions touched by the batch; ``rows`` are their last lines."""
         slots = all_slots[rows]
         former = self._col["serial"][slots]
         self._note(former[self._open[slots] & (former != serials[rows])])
         self._history[slots] = histories
+        counts, began, born_timed = lengths
         for name, column in (
             ("serial", serials),
             ("touched", np.arange(self._lines, self._lines + len(all_slots))),
@@ -447,11 +543,14 @@ class SessionTable:
             ("arrival", batch.arrivals),
             ("time", batch.times),
             ("partition", batch.partitions),
+            ("began", began),
+            ("events", counts),
         ):
             self._col[name][slots] = column[rows]
         self._text["level"][slots] = np.array(_texts(events, "level", rows), dtype=object)
         self._text["line"][slots] = np.array(_texts(events, "line", rows), dtype=object)
         self._timed[slots] = batch.timed[rows]
+        self._born_timed[slots] = born_timed[rows]
         self._open[slots] = True
         self._dirty[slots] = True
         self._lines += len(all_slots)
@@ -533,7 +632,7 @@ class SessionTable:
             len(slots), len(clocks), len(removed), len(blob), len(topic),
         )  # fmt: skip
         columns = [self._col[name][slots].astype("<i8", copy=False).tobytes() for name in _NUMBERS]
-        flags = np.stack([self._stream[slots], self._timed[slots]]).tobytes()
+        flags = np.stack([self._stream[slots], self._timed[slots], self._born_timed[slots]]).tobytes()
         lengths = np.fromiter(map(len, texts), dtype="<u4", count=len(texts)).tobytes()
         histories = self._history[slots].astype("<u8", copy=False).tobytes()
         return b"".join(
@@ -568,7 +667,7 @@ class SessionTable:
                 self._clocks[partition] = (event_clock, arrival_clock)
             self._forget(reader.numbers(removed))
             columns = {name: reader.numbers(n) for name in _NUMBERS}
-            flags = np.frombuffer(reader.take(2 * n), dtype=np.bool_).reshape(2, n)
+            flags = np.frombuffer(reader.take(_FLAGS * n), dtype=np.bool_).reshape(_FLAGS, n)
             histories = np.frombuffer(reader.take(8 * n * window), dtype="<u8").reshape(n, window).astype(np.uint64)
             lengths = np.frombuffer(reader.take(4 * n * len(_TEXTS)), dtype="<u4").astype(np.int64)
             texts = _split(reader.take(blob).decode(), lengths)
@@ -590,11 +689,28 @@ class SessionTable:
             self._col[name][slots] = column
         for name, column_of_text in texts.items():
             self._text[name][slots] = np.array(column_of_text, dtype=object)
-        self._timed[slots] = flags[1]
+        self._timed[slots], self._born_timed[slots] = flags[1:]
         width = min(self.window, histories.shape[1])
         self._history[slots] = PADDING
         self._history[slots, self.window - width :] = histories[:, histories.shape[1] - width :]
         self._open[slots] = True
+
+
+def gap_of(options: SessionOptions) -> float:
+    """Seconds (event time) without a line after which a session of these settings has ended.
+
+    A fixed window of time is over when the next one is, however long other sessions may rest.
+    """
+    return min(options.gap_seconds, options.window_seconds) if options.by == "time" else options.gap_seconds
+
+
+def _runs(slots: Ints, order: Ints, begins: Flags) -> tuple[Ints, Ints]:
+    """Where in the order by slots a run of events of one session starts: [runs]; the run of each place: [n]."""
+    in_order = slots[order]
+    starts = begins[order]
+    starts[0] = True
+    starts[1:] |= in_order[1:] != in_order[:-1]
+    return np.flatnonzero(starts), np.cumsum(starts) - 1
 
 
 def _texts(events: Events, column: str, rows: Ints) -> list[str]:

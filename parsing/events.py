@@ -32,6 +32,9 @@ EVENT_SCHEMA: dict[str, pl.DataType] = {
 """Columns of ``Events.frame``. ``arrival`` and ``time`` are milliseconds since 1970 UTC; ``session`` is empty where a
 line has no identifier; ``level`` is empty where a line has none."""
 
+SPREAD_SCHEMA = EVENT_SCHEMA | {"copy": pl.Boolean()}
+"""... where a line is an event of several sessions (``parsing.sessions.spread``): ``copy`` marks all but its first."""
+
 _MAGIC = b"LCEV"
 _FORMAT = 1
 _HEADER = struct.Struct("<4sHI")  # magic, format, length of the metadata that follows
@@ -270,7 +273,7 @@ class Events:
             events = cls(metadata["service"], metadata["topic"], frame, templates)
         except (ValueError, KeyError, TypeError, AttributeError, OSError, pl.exceptions.PolarsError) as error:
             raise EventsError(f"events cannot be read: {error}") from error
-        if frame.schema != EVENT_SCHEMA:
+        if frame.schema not in (EVENT_SCHEMA, SPREAD_SCHEMA):
             raise EventsError(f"events have the columns {frame.schema}, not {EVENT_SCHEMA}")
         return events
 

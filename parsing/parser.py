@@ -138,12 +138,16 @@ class Parser:
         settings = self.settings
         if self._format is not None and settings.format == "auto":
             settings = settings.model_copy(update={"format": self._format.name})
-        return settings
+        return settings.model_copy(update={"session": self._sessions.resolved})
 
     @property
     def session_rule(self) -> str | None:
-        """What finds sessions: a name of ``parsing.sessions.RULES``, ``pattern`` or ``none``; None while it is open."""
-        return self._sessions.rule
+        """What finds sessions; None while that is open.
+
+        A name of ``parsing.sessions.RULES``, ``found`` with the expression, ``none``, or what the settings say:
+        ``pattern``, ``field`` with its name, ``host``, ``time``, ``lines``.
+        """
+        return self._sessions.said
 
     def parse(self, lines: Lines) -> Parsed:
         """Parse a batch. Never fails on what is in the lines: what cannot be parsed becomes a dead letter.
@@ -181,6 +185,10 @@ class Parser:
             evicted = template.reason == "evicted"
             self._miner.adopt(int(template.id, 16), template.text, alias, evicted=evicted, raced=news)
 
+    def adopt_sessions(self, other: "Parser") -> None:
+        """Take over the expression that another parser found to tie lines together, if it did."""
+        self._sessions.adopt(other._sessions)
+
     def dump(self) -> bytes:
         """Encode the state.
 
@@ -195,6 +203,8 @@ class Parser:
                 "format": None if self._format is None else self._format.name,
                 "fits": self._finder.counts,
                 "session_rule": sessions.rule,
+                "session_pattern": sessions.pattern,
+                "session_first": sessions.first,
                 "session_lines": sessions.lines,
                 "session_ids": {name: sorted(ids) for name, ids in sessions.ids.items()},
                 "templates": _listed(self._miner.stock),
@@ -262,6 +272,8 @@ class Parser:
         self._sessions = SessionFinder(self.settings.session)
         if self._sessions.learning:
             self._sessions.rule = metadata["session_rule"]
+            self._sessions.pattern = str(metadata.get("session_pattern", ""))
+            self._sessions.first = [str(line) for line in metadata.get("session_first", [])]
             self._sessions.lines = {str(name): int(count) for name, count in metadata["session_lines"].items()}
             self._sessions.ids = {str(name): set(ids) for name, ids in metadata["session_ids"].items()}
 
@@ -439,14 +451,16 @@ class Parser:
     ) -> Events:
         """Put the columns together."""
         n = len(text.rows)
+        offsets = lines.offsets[text.rows]
+        session = self._sessions.windows(read.session, read.time, offsets, lines.partition)
         frame = pl.DataFrame(
             [
-                pl.Series("offset", lines.offsets[text.rows]),
+                pl.Series("offset", offsets),
                 pl.Series("partition", np.full(n, lines.partition, dtype=np.int32)),
                 pl.Series("arrival", arrivals),
                 pl.Series("time", read.time),
                 read.level.alias("level"),
-                read.session.alias("session"),
+                session.alias("session"),
                 pl.Series("template", templates),
                 text.line.alias("line"),
             ]

@@ -19,10 +19,12 @@ from functools import reduce
 import numpy as np
 
 from contracts.records import DeadLetter, Detection, Statistic, Template
+from contracts.service import SessionOptions
 from contracts.settings import AppSettings
-from models.sessions import SessionTable, Windows
+from models.sessions import SessionTable, Windows, gap_of
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
+from parsing.sessions import lines_in, spread
 from storage.control import ControlView
 from streaming.bundles import Bundles, Live, portions, versions_at
 from streaming.frames import pieces, unpack
@@ -122,10 +124,11 @@ class ParseStage:
         lines = unpack(frame, service)
         shard = self._shard(key, service, saved)
         parts = [parse_safely(shard.parser, piece) for piece in pieces(lines, self._settings.flink.batch_lines)]
+        options = shard.parser.settings.session
         events = [
             (bucket_key(service, bucket), chunk.to_bytes())
             for part in parts
-            for bucket, chunk in part.events.by_bucket(self._settings.flink.buckets)
+            for bucket, chunk in spread(part.events, options).by_bucket(self._settings.flink.buckets)
         ]
         dead = [letter for part in parts for letter in part.dead]
         templates = [self._completed(template) for part in parts for template in part.new_templates]
@@ -283,10 +286,11 @@ class ScoreOutput:
 @dataclass(slots=True)
 class _Bucket:
     table: SessionTable
+    options: SessionOptions
     changes: int
     """Saved since the last whole table."""
     resized: bool = False
-    """The table was made anew for another length of history, and not yet saved so."""
+    """The table was made anew for another length of history or other settings, and not yet saved so."""
     topic: str = ""
     partition: int = 0
     last_offset: int = 0
@@ -344,22 +348,21 @@ class ScoreStage:
 
     def _bucket(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Bucket:
         """The bucket, with a table of the length of history that the bundle looks at."""
-        options = self._view.settings_of(service)
+        settings = self._view.settings_of(service)
+        options = settings.session
         bucket = self._buckets.get(key)
         if bucket is None:
-            table = SessionTable(
-                live.window or options.detector.window, options.session.gap_seconds, options.session.max_open
-            )
+            table = SessionTable.of(live.window or settings.detector.window, options)
             state = saved()
             if state.whole:
                 table.load(state.whole)
             for change in state.changes:
                 table.apply(change)
-            bucket = self._buckets[key] = _Bucket(table, len(state.changes))
-        elif live.window and live.window != bucket.table.window:
-            table = SessionTable(live.window, options.session.gap_seconds, options.session.max_open)
+            bucket = self._buckets[key] = _Bucket(table, options, len(state.changes))
+        elif (live.window or bucket.table.window) != bucket.table.window or options != bucket.options:
+            table = SessionTable.of(live.window or bucket.table.window, options)
             table.load(bucket.table.dump())
-            bucket.table, bucket.resized = table, True
+            bucket.table, bucket.options, bucket.resized = table, options, True
         return bucket
 
     def _judge(
@@ -388,7 +391,7 @@ class ScoreStage:
             bucket=int(number),
             first_offset=first,
             last_offset=bucket.last_offset,
-            lines=len(events),
+            lines=lines_in(events),
             newest_arrival_ms=bucket.newest[0],
             newest_event_ms=bucket.newest[1],
             emitted_ms=now_ms(),
@@ -406,7 +409,7 @@ class ScoreStage:
 
     def _finished(self, found: Detection) -> Detection:
         """The detection as it goes out: marked where it comes late, and never too large for a broker."""
-        gap = self._view.settings_of(found.service).session.gap_seconds if found.kind == "end" else 0.0
+        gap = gap_of(self._view.settings_of(found.service).session) if found.kind == "end" else 0.0
         late = found.detected_ms - found.arrival_ms > (self._settings.flink.late_seconds + gap) * 1000
         return fitting(found.model_copy(update={"late": True}) if late else found)
 
@@ -421,7 +424,7 @@ class ScoreStage:
             bucket.changes += 1
         again = 0
         if len(bucket.table):
-            gap = self._view.settings_of(service).session.gap_seconds
+            gap = gap_of(bucket.options)
             shortest, longest = EXPIRY_SECONDS
             period = int(min(max(gap / 4, shortest), longest) * 1000)
             again = (self._clock() // period + 1) * period

@@ -18,6 +18,7 @@ from models.learning import Collector, Material
 from models.sessions import SessionTable
 from parsing.events import Events, Lines
 from parsing.parser import Parser
+from parsing.sessions import spread
 
 BATCH_LINES = 20_000
 ALL_SESSIONS = 1 << 40
@@ -61,8 +62,8 @@ def build(
     """
     parser = parser or Parser(settings, max_line_bytes)
     parser.adopt(catalogue)
-    gap = float("inf") if endless else settings.session.gap_seconds
-    table = SessionTable(settings.detector.window, gap, ALL_SESSIONS)
+    everything: dict[str, object] = {"max_open": ALL_SESSIONS} | ({"gap_seconds": float("inf")} if endless else {})
+    table = SessionTable.of(settings.detector.window, settings.session.model_copy(update=everything))
     excluded = _Excluded.of(verdicts)
     collector = Collector(settings.detector.window)
     found: dict[str, Template] = {}
@@ -73,7 +74,7 @@ def build(
         found |= {template.id: template for template in parsed.new_templates}
         count, dead, topic = count + len(batch), dead + len(parsed.dead), batch.topic
         low, high = min(low, int(batch.arrivals.min())), max(high, int(batch.arrivals.max()))
-        events = excluded.drop(parsed.events)
+        events = excluded.drop(spread(parsed.events, settings.session))
         if settings.session.unnamed == "ignore":
             events = events.take(np.flatnonzero((events.frame["session"] != "").to_numpy()))
         collector.add(table.extend(events), events.templates)

@@ -124,3 +124,10 @@ def test_a_beginning_that_fits_several_names_some():
 def test_what_fits_nothing_says_where_to_look(name):
     with pytest.raises(DetectionNotFoundError, match="logcanary alerts"):
         resolve([detection(1)], name)
+
+
+def test_of_two_detections_on_one_line_the_more_surprising_holds_whichever_came_first():
+    mild, strong = detection(1, headline="mild", surprise=3.0), detection(1, headline="strong", surprise=9.0)
+    for found in ([mild, strong], [strong, mild]):
+        (alert,) = group(found)
+        assert (alert.count, alert.headline) == (1, "strong")

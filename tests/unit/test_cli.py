@@ -133,6 +133,25 @@ def test_a_mistake_is_one_sentence_on_standard_error(args, words):
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("session.by = 'identifier'", "session.pattern: needed where session.by is 'identifier'"),
+        ("session = { by = 'identifier', pattern = '(x' }", "session.pattern: '(x' cannot be used: "),
+        ("session.by = 'field'", "session.field: needed where session.by is 'field'"),
+        ("session.field = 'traceId'", "session.field: says nothing where session.by is 'auto'"),
+        ("format = 'mine'", "format: there is no 'mine'"),
+    ],
+)
+def test_settings_that_no_parser_takes_reach_no_job(tmp_path, text, words):
+    file = tmp_path / "pay.toml"
+    file.write_text(text)
+    done = run("settings", "set", "pay", str(file), "-o", f"kafka.bootstrap={NOWHERE}")
+    assert done.exit_code == 1
+    assert f"pay.toml: {words}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
     "verb", [["alerts"], ["alerts", "show", "ab"], ["verdict", "ab", "confirmed"], ["settings", "show"]]
 )
 def test_no_kafka_says_the_setting_and_the_address(verb, monkeypatch):

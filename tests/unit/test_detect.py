@@ -152,6 +152,25 @@ def test_sessions_by_an_expression_of_ones_own():
     assert detect([Source("x", lines)], [], service(session=pattern)).learnt.sessions == 100
 
 
+def test_sessions_by_an_identifier_that_nobody_named_are_found_from_the_first_line():
+    lines = [line.replace(b"request_id=", b"ticket ") for line in orders(800, odd={700})]
+    report = detect([Source("x", lines)], [], service())
+    assert report.learnt.session_rule == r"found \bticket ([0-9a-f]{16})\b"
+    assert report.learnt.sessions >= 399
+    assert any(b"order 700 shipped" in lines[one.number - 1] for one in report.found)
+
+
+def test_a_line_of_several_sessions_is_shown_and_counted_once():
+    lines = orders(400)
+    both = lines[-1].replace(b" shipped", b" and request_id=00000000000000ab exploded")
+    several = SessionOptions(several="all")
+    report = detect([Source("x", [*lines, both])], [], service(session=several))
+    assert report.learnt.lines + report.checked_lines == len(lines) + 1
+    (found,) = [one for one in report.found if "exploded" in one.alert.worst.line]
+    assert (found.alert.count, found.number, found.places) == (1, len(lines) + 1, (("x", len(lines) + 1),))
+    assert [one.number for one in found.around if one.here] == [len(lines) + 1]
+
+
 @pytest.mark.parametrize(
     ("lines", "baseline", "words"),
     [

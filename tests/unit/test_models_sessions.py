@@ -10,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models_support import events_of, random_log
 
-from models.sessions import END, SessionStateError, SessionTable
+from contracts.service import SessionOptions
+from models.sessions import END, SessionStateError, SessionTable, gap_of
 
 
 class Reference:
     """The table, one line at a time, in plain Python."""
 
-    def __init__(self, window, gap, max_open):
+    def __init__(self, window, gap, max_open, max_seconds=None, max_events=None):
         self.window, self.gap, self.max_open = window, gap * 1000, max_open
+        self.longest = math.inf if max_seconds is None else max_seconds * 1000
+        self.most = math.inf if max_events is None else max_events
         self.open, self.clocks, self.serial, self.n = {}, {}, 0, 0
         self.windows, self.ends = [], []
 
@@ -43,9 +46,14 @@ class Reference:
             identified = [k for k, one in self.open.items() if not one["stream"]]
             if not stream and len(identified) >= self.max_open:
                 self.end(min(identified, key=lambda k: self.open[k]["touched"]))
-            self.open[key] = {"history": [0] * self.window, "serial": self.serial, "stream": stream}
-            self.serial += 1
+            self.open[key] = {"history": [0] * self.window, "stream": stream, "events": math.inf}
         one = self.open[key]
+        timed = event > -math.inf
+        spent = (event if one.get("born timed") else arrival) - one.get("began", 0)
+        if one["events"] == math.inf or (not stream and (one["events"] >= self.most or spent > self.longest)):
+            one |= {"serial": self.serial, "events": 0, "born timed": timed, "began": event if timed else arrival}
+            self.serial += 1
+        one["events"] += 1
         self.windows.append((tuple(one["history"]), row["template"], stream, one["serial"]))
         one["history"] = [*one["history"][1:], row["template"]]
         one |= {
@@ -117,17 +125,22 @@ def rows_of(lines, timed=True):
     window=st.integers(1, 4),
     gap=st.sampled_from([2, 5, 1000, math.inf]),
     max_open=st.sampled_from([1, 2, 3, 100]),
+    max_seconds=st.sampled_from([None, 1, 4, 9]),
+    max_events=st.sampled_from([None, 1, 2, 5]),
     timed=st.booleans(),
     restart=st.lists(st.sampled_from(["", "dump", "delta"]), min_size=8, max_size=8),
 )
 def test_any_batching_and_any_restart_gives_the_windows_of_line_by_line(
-    lines, cuts, window, gap, max_open, timed, restart
+    lines, cuts, window, gap, max_open, max_seconds, max_events, timed, restart
 ):
+    def made():
+        return SessionTable(window, gap, max_open, max_seconds=max_seconds, max_events=max_events)
+
     rows = rows_of(lines, timed)
-    reference = Reference(window, gap, max_open)
+    reference = Reference(window, gap, max_open, max_seconds, max_events)
     for row in rows:
         reference.add(row)
-    table = SessionTable(window, gap, max_open)
+    table = made()
     saved = [table.dump()]
     events, ends = [], []
     bounds = sorted({0, len(rows), *(c for c in cuts if c < len(rows))})
@@ -140,7 +153,7 @@ def test_any_batching_and_any_restart_gives_the_windows_of_line_by_line(
         else:
             saved.append(table.delta())
         if restart[i]:
-            table = SessionTable(window, gap, max_open)
+            table = made()
             table.load(saved[0])
             for delta in saved[1:]:
                 table.apply(delta)
@@ -169,6 +182,49 @@ def test_a_session_without_a_line_for_longer_than_the_gap_ends_and_may_begin_aga
     assert windows.ends.session == ["a"]
     assert windows.ends.offset.tolist() == [0]
     assert windows.serials.tolist() == [0, 1, 2, 0]
+
+
+def test_a_cut_is_no_end_and_no_beginning():
+    table = SessionTable(window=3, gap_seconds=1000, max_open=10, max_events=2, max_seconds=10)
+    rows = [{"session": "a", "template": 5 + i, "time": 1000 * at} for i, at in enumerate((0, 1, 2, 13))]
+    windows = table.extend(events_of(rows))
+    assert windows.serials.tolist() == [0, 0, 1, 2], "cut at the third event, and past ten seconds"
+    assert windows.contexts.tolist()[2] == [0, 5, 6], "the lines before the cut stay in sight"
+    assert len(windows.ends) == 0
+    last = table.close()
+    assert (last.ends.session, last.serials.tolist(), last.contexts.tolist()) == (["a"], [2], [[6, 7, 8]])
+
+
+def test_endless_sessions_of_partitions_are_not_cut():
+    table = SessionTable(window=3, gap_seconds=1000, max_open=10, max_events=1)
+    assert table.extend(events_of([("", 5), ("", 6), ("a", 7), ("a", 8)])).serials.tolist() == [0, 0, 1, 2]
+
+
+def test_many_cuts_in_one_batch_cost_little():
+    events = random_log(5000, 1)
+    table = SessionTable(window=10, gap_seconds=3600, max_open=10, max_events=1, max_seconds=7)
+    began = time.process_time()
+    windows = table.extend(events)
+    assert time.process_time() - began < 1
+    assert len(set(windows.serials.tolist())) == 5000
+
+
+def test_a_window_of_time_is_over_after_as_long_again():
+    options = SessionOptions(by="time", window_seconds=60, gap_seconds=3600)
+    assert gap_of(options) == 60
+    assert gap_of(options.model_copy(update={"by": "lines"})) == 3600
+    table = SessionTable.of(3, options)
+    table.extend(events_of([{"session": "12:00/0", "time": 59_000}, {"session": "12:01/0", "time": 119_000}]))
+    assert len(table) == 2
+    assert table.extend(events_of([{"session": "12:02/0", "time": 120_000}], start=2)).ends.session == ["12:00/0"]
+
+
+def test_limits_come_with_the_settings_and_count_from_what_was_kept():
+    before = SessionTable(window=3, gap_seconds=1000, max_open=10)
+    before.extend(events_of([("a", 5), ("a", 6), ("a", 7)]))
+    table = SessionTable.of(3, SessionOptions(max_events=2))
+    table.load(before.dump())
+    assert table.extend(events_of([("a", 8), ("a", 9), ("a", 10)], start=3)).serials.tolist() == [0, 0, 1]
 
 
 def test_an_impossible_time_moves_no_clock():
@@ -227,8 +283,9 @@ def test_a_delta_is_no_whole_table():
 
 
 def test_bad_settings_are_refused():
-    with pytest.raises(ValueError, match="positive"):
-        SessionTable(0, 10, 10)
+    for arguments, limits in (((0, 10, 10), {}), ((3, 10, 10), {"max_events": 0}), ((3, 10, 10), {"max_seconds": 0.0})):
+        with pytest.raises(ValueError, match="positive"):
+            SessionTable(*arguments, **limits)
 
 
 def test_a_delta_costs_as_much_as_the_sessions_touched():

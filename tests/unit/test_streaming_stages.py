@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from contracts.records import BundlePointer, Move, Settings, Template, Verdict
 from contracts.service import DetectorOptions, MaskOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings, FlinkOptions
+from models.alerts import group
 from models.bundle import BundleError
 from models.learning import Collector, fit_ngram, learn
 from models.sessions import SessionTable
 from parsing.events import Events, Lines
 from parsing.parser import Parser
+from parsing.sessions import spread
 from storage.control import ControlView, key_of
 from storage.files import StorageError
 from streaming.bundles import Bundles, Live, versions_at
@@ -522,3 +524,81 @@ def test_no_detection_is_too_large_for_a_broker(bundle):
     assert small.id == large.id
     assert len(small.model_dump_json().encode()) <= RECORD_BYTES < len(large.model_dump_json().encode())
     assert fitting(one) is one
+
+
+# -- lines that name several sessions
+
+
+PAIRED = OPTIONS.model_copy(
+    update={"session": SessionOptions(by="identifier", pattern=r"order-([0-9]+)", several="all", gap_seconds=1e9)}
+)
+
+
+def pair(number, paid=True):
+    one, other = 2 * number, 2 * number + 1
+    lines = [f"order-{one} was received", f"order-{other} was received", f"order-{one} was paid"]
+    lines += [f"order-{other} was paid"] if paid else []
+    return [*lines, f"parcels of order-{one} and order-{other} left the house"]
+
+
+@pytest.fixture(scope="module")
+def paired():
+    parser, table, collector = Parser(PAIRED), SessionTable.of(4, PAIRED.session), Collector(4)
+    lines = text(pair(number) for number in range(300))
+    events = parser.parse(Lines.from_list(SERVICE, TOPIC, 0, range(len(lines)), [0] * len(lines), lines)).events
+    events = spread(events, PAIRED.session)
+    collector.add(table.extend(events), events.templates)
+    return learn(collector.material(lines=len(lines), from_ms=0, to_ms=1), PAIRED, fit_ngram, created_ms=T0)
+
+
+def paired_stages(bundle):
+    parse, score = stages(bundle)
+    for stage in (parse, score):
+        tell(stage, Settings(settings=PAIRED))
+    return parse, score
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+def test_a_line_of_several_sessions_is_one_line_and_one_detection_and_judged_in_each(paired, size):
+    lines = text(pair(number, paid=number != 517) for number in range(500, 540))
+    found, statistics = run(
+        *paired_stages(paired), Memory(), [frame(lines[at : at + size], at) for at in range(0, len(lines), size)]
+    )
+    assert sum(one.lines for one in statistics if one.stage == "score") == len(lines)
+    assert sum(one.windows for one in statistics) == len(lines) + 40, "each pair's last line is in two sessions"
+    assert [(each.session, lines[each.offset]) for each in found] == [
+        ("1035", b"parcels of order-1034 and order-1035 left the house")
+    ]
+
+
+def test_of_what_the_sessions_of_a_line_find_in_it_the_worse_is_kept(paired):
+    """Both are strange here: in one session the line comes first, in the other after two steps of its own."""
+    lines = text([["order-7 was received", "order-7 was received", "parcels of order-7 and order-8 left the house"]])
+    whole, _ = run(*paired_stages(paired), Memory(), [frame(lines)])
+    alone = []
+    for several in ("first", "last"):
+        session = PAIRED.session.model_copy(update={"several": several})
+        parse, score = stages(paired)
+        for stage in (parse, score):
+            tell(stage, Settings(settings=PAIRED.model_copy(update={"session": session})))
+        alone += run(parse, score, Memory(), [frame(lines)])[0]
+    last = [each for each in whole if each.offset == 2]
+    each_alone = [each for each in alone if each.offset == 2]
+    assert len(each_alone) == 2
+    assert {each.id for each in [*last, *each_alone]} == {last[0].id}
+    (shown,) = group(last)
+    assert shown.worst.surprise == max(each.surprise for each in each_alone)
+    assert shown.count == 1
+
+
+def test_new_session_settings_reach_a_running_table(bundle):
+    parse, score = stages(bundle)
+    memory = Memory()
+    run(parse, score, memory, batches()[:1])
+    cut = SessionOptions(max_events=1)
+    for stage in (parse, score):
+        tell(stage, Settings(settings=OPTIONS.model_copy(update={"session": cut})))
+    (key, data), *_ = memory.parse(parse, *batches()[1]).events
+    out = memory.score(score, key, data)
+    assert out.whole is not None
+    assert score._buckets[key].table._most == 1
