@@ -78,11 +78,13 @@ class Detection(Record):
     """The finding as a sentence."""
 
 
-OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines"]
+OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines", "many_records", "continuation"]
 """What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
 ``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the
 arrival counts); ``broken_json``: it begins with a brace and is no JSON (taken as text); ``many_lines``: it holds more
-than one line, as a stack trace does (the first makes the template)."""
+than one line, as a stack trace does (the first makes the template); ``many_records``: it holds more than one log record
+of OpenTelemetry (the first is scored); ``continuation``: it goes on with the line before, as a line of a stack trace
+does, and belongs to no session of its own."""
 
 
 class Statistic(Record):
