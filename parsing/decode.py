@@ -88,11 +88,21 @@ def _text(
         stripped = stripped.str.replace_all(_ESCAPES, "").str.strip_chars_end(_BLANK)
         blob, bounds = _bytes_of(stripped)
         begins, ends = bounds[:-1], bounds[1:]
-    first, second = _at(blob, begins), _at(blob, np.minimum(begins + 1, len(blob) - 1))
-    dated = (first - np.uint8(48) <= 9) & (ends - begins > _T_AT)
+    dated = _at(blob, begins + _T_AT) == ord("T")
     if dated.any():
-        dated[dated] = _at(blob, begins[dated] + _T_AT) == ord("T")
-    return Text(rows, line, stripped, first + second.astype(np.uint16) * 256, dated, newlines, dead, cut)
+        dated &= (ends - begins > _T_AT) & (_at(blob, begins) - np.uint8(ord("0")) <= 9)
+    return Text(rows, line, stripped, _pairs_at(blob, begins), dated, newlines, dead, cut)
+
+
+def _pairs_at(blob: bytes, places: NDArray[np.int64]) -> NDArray[np.uint16]:
+    """Return the byte at each place, and the one behind it times 256: [m]. Behind the last byte is none."""
+    if len(blob) < 2 or not len(places):
+        return _at(blob, places).astype(np.uint16)
+    pairs: NDArray[np.uint16] = np.ndarray((len(blob) - 1,), dtype="<u2", buffer=blob, strides=(1,))
+    found = pairs.take(places, mode="clip")
+    if places[-1] == len(blob) - 1:
+        found[-1] = blob[-1]
+    return found
 
 
 def _bytes_of(text: pl.Series) -> tuple[bytes, NDArray[np.int64]]:
@@ -110,8 +120,10 @@ def plain(text: pl.Series) -> pl.Series:
 
 
 def _at(blob: bytes, places: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Return the bytes at these places: [m]."""
-    return np.frombuffer(blob, dtype=np.uint8)[places] if len(places) else np.zeros(0, dtype=np.uint8)
+    """Return the bytes at these places, the last one for those behind it: [m]."""
+    if not len(places):
+        return np.zeros(0, dtype=np.uint8)
+    return np.frombuffer(blob, dtype=np.uint8).take(places, mode="clip")
 
 
 def dead_letters(lines: Lines, dead: list[tuple[int, Reason]]) -> list[DeadLetter]:

@@ -254,7 +254,7 @@ def _zone(text: Bytes, lengths: Ints, fixed: int) -> Ints | int:
     offset: Ints | int = 0
     if ((behind == ord("+")) | (behind == ord("-"))).any():
         offset = _numeric_zone(text, lengths, fixed)
-    if (behind >= ord("A")).any():
+    if ((behind == ord("T")) | (behind == ord("K"))).any():  # all names end so but UTC
         offset = offset + _named_zone(text, lengths, fixed)
     return offset
 

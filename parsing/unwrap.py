@@ -28,6 +28,13 @@ LEVEL_KEYS = (
 TRACE_KEYS = ("trace_id", "traceId", "traceID", "trace.id", "traceid")
 REQUEST_KEYS = ("request_id", "requestId", "correlation_id")
 SESSION_KEYS = TRACE_KEYS + REQUEST_KEYS
+_RARE = frozenset(
+    (
+        *("short_message", "@m", "timeUnixNano", "observedTimeUnixNano", "@t", "__REALTIME_TIMESTAMP"),
+        *("severityNumber", "PRIORITY", "@l"),
+    )
+)
+"""Keys of few producers. Every key costs each record time: only records that have one of these are asked for them."""
 HOST_KEYS = ("host", "hostname", "host.name", "_HOSTNAME", "node", "pod", "pod_name")
 COMPONENT_KEYS = (
     "logger",
@@ -62,21 +69,24 @@ class _Keys:
 
     kinds: dict[str, tuple[str, ...]]
     names: tuple[str, ...]
-    schema: pl.Struct
+    usual: tuple[str, ...]
+    """Those that every record is asked for."""
     nested: str
+    """Fits records that polars cannot read as a column: a key we read whose value is an object or a list. And half of a
+    surrogate pair: polars takes what a strict reader refuses, so what a line gives would depend on its batch."""
+    special: str
+    """Fits those, and records with other than usual keys."""
 
     @classmethod
-    def of(cls, kinds: dict[str, tuple[str, ...]]) -> "_Keys":
+    def of(cls, kinds: dict[str, tuple[str, ...]], rare: frozenset[str]) -> "_Keys":
         names = tuple(dict.fromkeys(key for keys in kinds.values() for key in keys))
         roots = dict.fromkeys(key.split(".")[0] for key in (*names, _OTLP))
-        # A key we read whose value is an object or a list: polars refuses the whole column, so such lines go another
-        # way. And half of a surrogate pair: polars takes what a strict reader refuses, so what a line gives would
-        # depend on its batch.
         nested = rf'"(?:{"|".join(roots)})"[ \t]*:[ \t]*[\[{{]|\\u[dD][89a-fA-F]'
-        return cls(kinds, names, pl.Struct({"#": pl.Int64} | dict.fromkeys(names, pl.String)), nested)
+        special = rf'{nested}|"(?:{"|".join(sorted(rare))})"' if rare else nested
+        return cls(kinds, names, tuple(name for name in names if name not in rare), nested, special)
 
 
-_KEYS = {False: _Keys.of(_LEAN), True: _Keys.of(_FULL)}
+_KEYS = {False: _Keys.of(_LEAN, _RARE), True: _Keys.of(_FULL, frozenset())}
 """By whether all fields are read, or only what the online path needs."""
 _NUMBERED = pl.concat_str(
     pl.lit('{"#":'), pl.int_range(pl.len()).cast(pl.String), pl.lit(","), pl.col("line").str.slice(1)
@@ -220,7 +230,7 @@ def _unstamped(text: pl.Series, dated: NDArray[np.bool_]) -> Unwrapped:
 def _fields(records: pl.DataFrame, keys: _Keys) -> pl.DataFrame:
     """Pick the fields out of decoded records; a field that no record has is no column. ``brace`` goes with ``text``."""
     n = records.height
-    live = tuple(key for key in keys.names if records[key].null_count() < n)
+    live = tuple(key for key in keys.names if key in records.columns and records[key].null_count() < n)
     return records.select_seq(_picks(live, keys is _KEYS[True]))
 
 
@@ -264,58 +274,68 @@ def _decode(lines: pl.Series, keys: _Keys) -> tuple[pl.DataFrame, int]:
 
     And count the lines that hold more than one log record.
     """
-    prepared = lines.alias("line").to_frame().select_seq((_NUMBERED, _nested(keys.nested)))
-    nested = prepared["nested"]
-    if not nested.any():
-        return _decode_flat(lines, keys, prepared["numbered"]), 0
-    order = nested.arg_true().append((~nested).arg_true())
-    deep, many = _decode_nested(lines.filter(nested), keys)
-    return pl.concat([deep, _decode_flat(lines.filter(~nested), keys)])[order.arg_sort()], many
+    prepared = lines.alias("line").to_frame().select_seq((_NUMBERED, _special(keys.special)))
+    special = prepared["special"]
+    if not special.any():
+        return _decode_flat(lines, keys.usual, prepared["numbered"]), 0
+    rows = special.arg_true()
+    nested = lines[rows].str.contains(keys.nested)
+    deep, many = _decode_nested(lines[rows.filter(nested)], keys)
+    rare, usual = rows.filter(~nested), (~special).arg_true()
+    parts = [deep, _decode_flat(lines[rare], keys.names), _decode_flat(lines[usual], keys.usual)]
+    order = pl.concat([rows.filter(nested), rare, usual])
+    return pl.concat(parts, how="diagonal")[order.arg_sort()], many
 
 
 @cache
-def _nested(pattern: str) -> pl.Expr:
-    return pl.col("line").str.contains(pattern).alias("nested")
+def _special(pattern: str) -> pl.Expr:
+    return pl.col("line").str.contains(pattern).alias("special")
 
 
-def _decode_flat(lines: pl.Series, keys: _Keys, numbered: pl.Series | None = None) -> pl.DataFrame:
+def _decode_flat(lines: pl.Series, names: tuple[str, ...], numbered: pl.Series | None = None) -> pl.DataFrame:
     """Decode the column in one go; if that fails, without the lines that are not JSON; if still, half by half.
 
-    ``numbered`` are the same lines with their rows, if they are there already.
+    ``names`` are the keys to read; ``numbered`` are the same lines with their rows, if they are there already.
     """
     if not len(lines):
-        return pl.DataFrame(schema=dict.fromkeys(keys.names, pl.String()))
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.String()))
     if numbered is None:
         numbered = lines.alias("line").to_frame().select_seq(_NUMBERED).to_series()
-    records = _decode_numbered(numbered, keys)
+    records = _decode_numbered(numbered, names)
     if records is not None:
         return records
-    nothing = pl.DataFrame({key: pl.Series([None], dtype=pl.String) for key in keys.names})
+    nothing = pl.DataFrame({key: pl.Series([None], dtype=pl.String) for key in names})
     if len(lines) == 1:
         return nothing
     valid = lines.str.json_path_match("$").is_not_null()
     if valid.all():
         half = len(lines) // 2
-        return pl.concat([_decode_flat(lines[:half], keys), _decode_flat(lines[half:], keys)])
-    sound = _decode_flat(lines.filter(valid), keys).vstack(nothing)
+        return pl.concat([_decode_flat(lines[:half], names), _decode_flat(lines[half:], names)])
+    sound = _decode_flat(lines.filter(valid), names).vstack(nothing)
     index = valid.cast(pl.Int64).cum_sum() - 1
     return sound[index.set(~valid, sound.height - 1)]
 
 
-def _decode_numbered(numbered: pl.Series, keys: _Keys) -> pl.DataFrame | None:
+def _decode_numbered(numbered: pl.Series, names: tuple[str, ...]) -> pl.DataFrame | None:
     """Decode a column whose every line is a JSON object with its row as first key; None if one is not.
 
     Polars joins the lines with commas before it reads them: two broken lines could make one record, and one line
     could be two. So every record must come back with its row.
     """
     try:  # taken apart outside of the expression: polars would do so key by key
-        records = numbered.str.json_decode(keys.schema).struct.unnest()
+        records = numbered.to_frame().select_seq(_decoded(names)).to_series().struct.unnest()
     except pl.exceptions.PolarsError:
         return None
     rows = records.drop_in_place("#")
     if len(rows) != len(numbered) or rows.null_count() or not np.array_equal(rows.to_numpy(), np.arange(len(rows))):
         return None
     return records
+
+
+@cache
+def _decoded(names: tuple[str, ...]) -> pl.Expr:
+    schema = pl.Struct({"#": pl.Int64} | dict.fromkeys(names, pl.String))
+    return pl.col("numbered").str.json_decode(schema)
 
 
 def _decode_nested(lines: pl.Series, keys: _Keys) -> tuple[pl.DataFrame, int]:
@@ -335,6 +355,8 @@ def _decode_nested(lines: pl.Series, keys: _Keys) -> tuple[pl.DataFrame, int]:
         if inside and lines.str.contains(f'"{root}"', literal=True).any():
             values = values.fill_null(_scalar(lines, inside))
         columns[key] = values.alias(key)
+    if columns["timeUnixNano"].null_count() < len(lines):  # a body of another kind than text: as it is written
+        columns["body"] = columns["body"].fill_null(lines.str.json_path_match("$.body"))
     many = 0
     if lines.str.contains(f'"{_OTLP}"', literal=True).any():
         first = lines.str.json_path_match(f"$.{_OTLP}[0].scopeLogs[0].logRecords[0]")
