@@ -1,9 +1,10 @@
 """Records that go on with the one before: a stack trace sent line by line, a line that a container runtime has cut.
 
-They are told by their shape, never by a missing header, and all have one template, so that neither the depth nor the way
-of a stack makes templates. They stay events (every line is accounted for), but no session has them: what a sequence
-model sees of a stack is the line that it belongs to. The line that names what was thrown (``java.io.IOException: gone``,
-``ValueError: bad``, ``panic: ...``) is no continuation: it says what happened, and may be all there is.
+They are told by their shape, never by a missing header, and all have one template, so that neither the depth nor the
+way of a stack makes templates. They stay events (every line is accounted for), but no session has them: what a sequence
+model sees of a stack is the line that it belongs to. The line that names what was thrown
+(``java.io.IOException: gone``, ``ValueError: bad``, ``panic: ...``) is no continuation: it says what happened, and may
+be all there is.
 """
 
 from dataclasses import dataclass

@@ -82,7 +82,7 @@ def _text(
     dead: list[tuple[int, Reason]],
     cut: int,
 ) -> Text:
-    """Put together what the lines' first bytes say, looked up in the blob: cheaper than an expression over all lines."""
+    """Put together what the lines' first bytes say, looked up in the blob: cheaper than an expression over all."""
     begins, ends = starts[rows], starts[rows + 1]
     if _ESCAPE.encode() in blob:
         stripped = stripped.str.replace_all(_ESCAPES, "").str.strip_chars_end(_BLANK)

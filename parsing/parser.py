@@ -53,9 +53,10 @@ FIELD_SCHEMA: dict[str, pl.DataType] = {
     "message": pl.String(),
     "below": pl.String(),
 }
-"""Columns of ``Parsed.fields``; strings are "" where a line says none. ``wrapping`` is what was around the line (``json``,
-``otlp``, ``cri``, the outermost), ``format`` the header format that fits it; ``dated`` whether the event's time was said
-by the line. ``message`` is the first line of the innermost message without its header, ``below`` what follows it."""
+"""Columns of ``Parsed.fields``; strings are "" where a line says none. ``wrapping`` is what was around the line
+(``json``, ``otlp``, ``cri``, the outermost), ``format`` the header format that fits it; ``dated`` whether the event's
+time was said by the line. ``message`` is the first line of the innermost message without its header, ``below`` what
+follows it."""
 
 _MAGIC = b"LCPS"
 _HEADER = struct.Struct("<4sHIII")  # magic, format, bytes of metadata before compression, remembered texts, aliases
@@ -346,7 +347,7 @@ class Parser:
         """Read headers of the service's format, or of the first that fits each line while that is not yet known."""
         if self._format is not None:
             return formats.read_headers(text, self._format, self._full)
-        fitting = formats.fits(text)
+        fitting = formats.first_fits(text)
         self._finder.observe(fitting)
         return formats.read_any_headers(text, fitting, self._full)
 

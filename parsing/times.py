@@ -1,10 +1,10 @@
 """Text to time: timestamps of a column to milliseconds since 1970 UTC, digit by digit over all rows at once.
 
 A layout names the places of the numbers, such as ``yyyy-MM-dd HH:mm:ss``: ``yyyy`` or ``yy`` year, ``MM`` month,
-``MMM`` month by name, ``dd`` day (a blank may stand for its first digit), ``HH`` ``mm`` ``ss``, ``SSS`` milliseconds, and
-``f`` for a fraction behind a dot or comma. Behind the last place may come a zone (``Z``, ``+01``, ``+0100``, ``+01:00``, a
-name of ``ZONE_NAMES``; a blank before it allowed). All other characters only hold the place. Without a zone a time is
-taken as UTC.
+``MMM`` month by name, ``dd`` day (a blank may stand for its first digit), ``HH`` ``mm`` ``ss``, ``SSS`` milliseconds,
+and ``f`` for a fraction behind a dot or comma. Behind the last place may come a zone (``Z``, ``+01``, ``+0100``,
+``+01:00``, a name of ``ZONE_NAMES``; a blank before it allowed). All other characters only hold the place. Without a
+zone a time is taken as UTC.
 """
 
 import re
@@ -124,7 +124,7 @@ def parse_times(values: pl.Series, form: Layout, arrivals: Ints) -> tuple[Ints, 
 
 
 def parse_any(values: pl.Series, arrivals: Ints) -> tuple[Ints, Bools]:
-    """Read times of any common form: ISO 8601, or a number of s, ms, us or ns since 1970 (by its size), or ``_FORMS``."""
+    """Read times of any common form: ISO 8601, a number of s, ms, us or ns since 1970 (by its size), ``_FORMS``."""
     times, known = parse_times(values, ISO, arrivals)
     if known.all():
         return times, known

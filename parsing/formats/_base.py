@@ -91,6 +91,11 @@ class Format:
         return f"^(?P<header>{self.header})"
 
     @cached_property
+    def bare(self) -> str:
+        """The expression of the header without any group."""
+        return _NAMED.sub("(?:", self.header)
+
+    @cached_property
     def lean(self) -> str:
         """``pattern`` with only the groups that the online path reads: a group costs time."""
         names = _NAMED.findall(self.header)

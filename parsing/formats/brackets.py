@@ -34,7 +34,8 @@ FORMATS = (
     Format(
         "elasticsearch",
         rank=42,
-        header=rf"\[(?P<time>{ISO})\]\[(?P<level>{LEVEL}) *\]\[(?P<component>[^\] \n]+) *\] (?:\[(?P<host>[^\]\n]*)\] ?)?",
+        header=rf"\[(?P<time>{ISO})\]\[(?P<level>{LEVEL}) *\]\[(?P<component>[^\] \n]+) *\] "
+        r"(?:\[(?P<host>[^\]\n]*)\] ?)?",
         times=ISO_TIME,
         examples=(
             Example(
@@ -50,12 +51,13 @@ FORMATS = (
     Format(
         "envoy",
         rank=43,
-        header=rf"\[(?P<time>{ISO})\]\[[0-9]+\]\[(?P<level>{LEVEL})\]\[(?P<component>[^\]\n]+)\] (?:\[[^\] \n]+:[0-9]+\] )?",
+        header=rf"\[(?P<time>{ISO})\]\[[0-9]+\]\[(?P<level>{LEVEL})\]\[(?P<component>[^\]\n]+)\] "
+        r"(?:\[[^\] \n]+:[0-9]+\] )?",
         times=ISO_TIME,
         examples=(
             Example(
-                "[2026-11-22 13:07:49.123][1][warning][main] [source/server/server.cc:715] there is no configured limit",
-                "there is no configured limit",
+                "[2026-11-22 13:07:49.123][1][warning][main] [source/server/server.cc:715] there is no limit",
+                "there is no limit",
                 time="2026-11-22T13:07:49.123",
                 level="WARN",
                 component="main",

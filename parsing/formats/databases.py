@@ -1,6 +1,6 @@
 """Databases: PostgreSQL, MySQL, Redis."""
 
-from parsing.formats._base import ISO, ISO_TIME, MONTH, Example, Format
+from parsing.formats._base import CLOCK, ISO, ISO_TIME, MONTH, Example, Format
 from parsing.times import layout
 
 FORMATS = (
@@ -44,7 +44,7 @@ FORMATS = (
     Format(
         "redis",
         rank=96,
-        header=rf"[0-9]+:[XCSM] (?P<time>[0-9]{{2}} {MONTH} [0-9]{{4}} [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\.[0-9]{{3}}) (?P<level>[.*#-]) ",
+        header=rf"[0-9]+:[XCSM] (?P<time>[0-9]{{2}} {MONTH} [0-9]{{4}} {CLOCK}) (?P<level>[.*#-]) ",
         times=layout("dd MMM yyyy HH:mm:ss.f"),
         examples=(
             Example(

@@ -29,7 +29,8 @@ FORMATS = (
     Format(
         "klog",
         rank=100,
-        header=r"(?P<level>[IWEF])(?P<time>[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]+) +[0-9]+ (?P<component>[!-~]+):[0-9]+\] ",
+        header=r"(?P<level>[IWEF])(?P<time>[0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]+) +[0-9]+ "
+        r"(?P<component>[!-~]+):[0-9]+\] ",
         times=layout("MMdd HH:mm:ss.f"),
         examples=(
             Example(

@@ -1,13 +1,14 @@
 """Log4j, logback, Spring Boot and their kin: a date and time, thread, level and class in one of many orders."""
 
-from parsing.formats._base import CLASS, ISO, ISO_TIME, LEVEL, Example, Format
+from parsing.formats._base import CLASS, CLOCK, ISO, ISO_TIME, LEVEL, MONTH, Example, Format
 from parsing.times import layout
 
 FORMATS = (
     Format(
         "spring_trace",
         rank=58,
-        header=rf"(?P<time>{ISO}) +(?P<level>{LEVEL}) +\[[^\],\n]*,(?P<trace>[0-9a-f]*),(?P<span>[0-9a-f]*)(?:,[a-z]*)?\]"
+        header=rf"(?P<time>{ISO}) +(?P<level>{LEVEL}) +"
+        r"\[[^\],\n]*,(?P<trace>[0-9a-f]*),(?P<span>[0-9a-f]*)(?:,[a-z]*)?\]"
         rf" [0-9]+ --- \[[^\]\n]*\] (?P<component>{CLASS}) *: ",
         times=ISO_TIME,
         examples=(
@@ -115,7 +116,7 @@ FORMATS = (
     Format(
         "tomcat",
         rank=66,
-        header=rf"(?P<time>[0-9]{{2}}-[A-Z][a-z]{{2}}-[0-9]{{4}} [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\.[0-9]{{3}}) (?P<level>{LEVEL})"
+        header=rf"(?P<time>[0-9]{{2}}-{MONTH}-[0-9]{{4}} {CLOCK}) (?P<level>{LEVEL})"
         rf" \[[^\]\n]*\] (?P<component>{CLASS}) ",
         times=layout("dd-MMM-yyyy HH:mm:ss.f"),
         examples=(

@@ -69,14 +69,14 @@ FORMATS = (
                 component="main.go:12",
             ),
             Example(
-                'time="2026-11-22T14:07:49+01:00" level=warning msg=slow trace_id=0af7651916cd43dd span_id=b7ad hostname=web1',
+                'time="2026-11-22T14:07:49+01:00" level=warning msg=slow trace_id=0af7651916cd43dd span_id=b host=web1',
                 "slow",
                 time="2026-11-22T13:07:49",
                 level="WARN",
                 session="0af7651916cd43dd",
                 host="web1",
                 trace="0af7651916cd43dd",
-                span="b7ad",
+                span="b",
             ),
             Example(
                 'level=error ts=1795352869.123 msg="lost msg=no" request_id=r-1 err="time=1 gone"',

@@ -28,7 +28,8 @@ FORMATS = (
     Format(
         "ruby",
         rank=47,
-        header=rf"[DIWEFA], \[(?P<time>{ISO}) #[0-9]+\] +(?P<level>DEBUG|INFO|WARN|ERROR|FATAL|ANY) -- (?P<component>[^:\n]*): ",
+        header=rf"[DIWEFA], \[(?P<time>{ISO}) #[0-9]+\] +(?P<level>DEBUG|INFO|WARN|ERROR|FATAL|ANY) -- "
+        r"(?P<component>[^:\n]*): ",
         times=ISO_TIME,
         examples=(
             Example(

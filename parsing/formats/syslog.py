@@ -37,7 +37,8 @@ FORMATS = (
     Format(
         "syslog",
         rank=120,
-        header=rf"(?:{_PRIORITY})?(?P<time>{MONTH} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) (?P<host>[!-~]+) (?:{_TAG})?",
+        header=rf"(?:{_PRIORITY})?(?P<time>{MONTH} [ 0-9][0-9] [0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}) "
+        rf"(?P<host>[!-~]+) (?:{_TAG})?",
         times=layout("MMM dd HH:mm:ss"),
         examples=(
             Example(

@@ -53,8 +53,8 @@ FORMATS = (
     Format(
         "access",
         rank=130,
-        header=r"(?:(?P<host>[!-~]+) )?[!-~]+ [!-~]+ [!-~]+ \[(?P<time>[0-9]{2}/[A-Z][a-z]{2}/[0-9]{4}:[0-9]{2}:[0-9]{2}:[0-9]{2}"
-        r" [+-][0-9]{4})\] ",
+        header=r"(?:(?P<host>[!-~]+) )?[!-~]+ [!-~]+ [!-~]+ "
+        rf"\[(?P<time>[0-9]{{2}}/{MONTH}/[0-9]{{4}}:[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}} [+-][0-9]{{4}})\] ",
         times=layout("dd/MMM/yyyy:HH:mm:ss"),
         examples=(
             Example(
@@ -63,8 +63,8 @@ FORMATS = (
                 time="2026-11-22T13:07:49",
             ),
             Example(
-                '::1 - frank [22/Nov/2026:14:07:49 +0100] "GET /a.gif HTTP/1.0" 200 2326 "http://x.org/" "Mozilla/4.08"',
-                '"GET /a.gif HTTP/1.0" 200 2326 "http://x.org/" "Mozilla/4.08"',
+                '::1 - frank [22/Nov/2026:14:07:49 +0100] "GET /a.gif HTTP/1.0" 200 2326 "http://x.org/" "curl/8.1"',
+                '"GET /a.gif HTTP/1.0" 200 2326 "http://x.org/" "curl/8.1"',
                 time="2026-11-22T13:07:49",
             ),
             Example(

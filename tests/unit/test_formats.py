@@ -124,7 +124,8 @@ WRAPPED = [
     ),
     (
         "json",
-        record(MESSAGE="sold", PRIORITY="3", _HOSTNAME="web1", SYSLOG_IDENTIFIER="shop", __REALTIME_TIMESTAMP="1795352869123456"),
+        '{"MESSAGE":"sold","PRIORITY":"3","_HOSTNAME":"web1","SYSLOG_IDENTIFIER":"shop",'
+        '"__REALTIME_TIMESTAMP":"1795352869123456"}',
         "sold",
         {"level": "ERROR", "host": "web1", "component": "shop"},
     ),
