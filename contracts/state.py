@@ -4,7 +4,7 @@ A reader refuses another format than its own. The numbers stand in the operators
 says what it holds before it is read (``streaming/restore.py``): raise one with every change of its encoding.
 """
 
-PARSER_STATE = 1
+PARSER_STATE = 2
 """Of the operator *parse*: ``parsing.parser.Parser.dump``."""
 SESSION_STATE = 1
 """Of the operator *score*: ``models.sessions.SessionTable.dump`` and ``delta``."""
