@@ -78,12 +78,16 @@ class Detection(Record):
     """The finding as a sentence."""
 
 
-OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines", "long"]
+OddReason = Literal[
+    "no_time", "impossible_time", "broken_json", "many_lines", "many_records", "continuation", "long"
+]
 """What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
 ``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the
 arrival counts); ``broken_json``: it begins with a brace and is no JSON (taken as text); ``many_lines``: it holds more
-than one line, as a stack trace does (the first makes the template); ``long``: it has more than 4,096 characters or 128
-words (those make the template)."""
+than one line, as a stack trace does (the first makes the template); ``many_records``: it holds more than one log record
+of OpenTelemetry (the first is scored); ``continuation``: it goes on with the line before, as a line of a stack trace
+does, and belongs to no session of its own; ``long``: it has more than 4,096 characters or 128 words (those make the
+template)."""
 
 
 TemplateReason = Literal["born", "generalised", "returned", "evicted", "merged"]

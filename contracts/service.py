@@ -85,6 +85,13 @@ class ServiceSettings(Options):
     service: ServiceName
     format: str = "auto"
     """Name of a header format of ``parsing.formats``, or ``auto``: found from the first lines and then fixed."""
+    format_pattern: str | None = None
+    """An expression for the header of this service's lines, used in place of ``format``: its named groups ``time``,
+    ``level``, ``host``, ``component``, ``session``, ``trace``, ``span`` and ``request`` are read, what follows it is
+    the message. No look-around and no back-reference."""
+    format_time: str | None = None
+    """How the time in ``format_pattern`` is written, as ``dd.MM.yyyy HH:mm:ss.f`` (``parsing.times``); None: any common
+    form, which takes longer."""
     masks: tuple[MaskOptions, ...] = ()
     """Tried before the default masks, in this order."""
     session: SessionOptions = SessionOptions()

@@ -33,6 +33,7 @@ from models.ngram import NGram
 from models.scorer import Scorer
 from models.sessions import PADDING, Ends, Flags, Ids, Ints, SessionTable, Windows
 from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX, Vocabulary, entry
+from parsing.continuations import told
 from parsing.events import Events, Lines, template_hex
 from parsing.parser import Parser
 from parsing.sessions import MOST_IDS, lines_in, spread
@@ -286,7 +287,8 @@ def _parse(log: _Log, source: Source, settings: ServiceSettings, parsers: dict[s
         parsed = parser.parse(lines)
         log.unread.update(letter.reason for letter in parsed.dead)
         log.catalogue.update((template.id, template) for template in parsed.new_templates)
-        parts.append(spread(parsed.events, settings.session))
+        events = spread(parsed.events, settings.session)
+        parts.append(events.take(told(events)) if "continuation" in parsed.odd else events)
     return Events.concat(parts) if parts else spread(Events.empty(settings.service, "files"), settings.session)
 
 

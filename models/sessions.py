@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from contracts.service import SessionOptions
 from contracts.state import SESSION_STATE
+from parsing.continuations import told
 from parsing.events import Events
 
 PADDING = 0
@@ -184,6 +185,12 @@ class SessionTable:
         if self._topic and events.topic != self._topic:
             raise ValueError(f"this table holds sessions of {self._topic}, not of {events.topic}")
         self._topic = events.topic
+        rows = told(events)
+        if len(rows) < n:  # what goes on with the line before it is no event of a session
+            windows = self.extend(events.take(rows))
+            return replace(
+                windows, rows=np.where(windows.rows < 0, -1, rows[windows.rows]) if len(rows) else windows.rows
+            )
         if n == 0:
             return self._ended(np.zeros(0, dtype=np.int64))
         slots = self._slots_of(events)

@@ -15,7 +15,7 @@ a dump and load between them.
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from contracts.service import ServiceSettings
 from contracts.state import PARSER_STATE
 from parsing import decode, formats, unwrap
 from parsing.aliases import Aliases
+from parsing.continuations import CONTINUATION_TEMPLATE, CONTINUATION_TEXT, Continuations
 from parsing.events import Events, Lines, template_hex
 from parsing.masks import Masks
 from parsing.miner import OVERFLOW_TEMPLATE, Generation, Miner
@@ -41,6 +42,23 @@ MAX_MESSAGE = 4_096
 _WITHOUT_HEADER = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text"))
 EXAMPLE_CHARACTERS = 1_000
 """Of the example line that a template is announced with."""
+
+FIELD_SCHEMA: dict[str, pl.DataType] = {
+    "wrapping": pl.String(),
+    "format": pl.String(),
+    "dated": pl.Boolean(),
+    "host": pl.String(),
+    "component": pl.String(),
+    "trace": pl.String(),
+    "span": pl.String(),
+    "request": pl.String(),
+    "message": pl.String(),
+    "below": pl.String(),
+}
+"""Columns of ``Parsed.fields``; strings are "" where a line says none. ``wrapping`` is what was around the line
+(``json``, ``otlp``, ``cri``, the outermost), ``format`` the header format that fits it; ``dated`` whether the event's
+time was said by the line. ``message`` is the first line of the innermost message without its header, ``below`` what
+follows it."""
 
 _MAGIC = b"LCPS"
 _HEADER = struct.Struct("<4sHIII")  # magic, format, bytes of metadata before compression, remembered texts, aliases
@@ -67,6 +85,8 @@ class Parsed:
     """Lines that were parsed although something about them is off, by ``contracts.records.OddReason``."""
     forgotten: int = 0
     """Masked texts whose template is remembered no more."""
+    fields: pl.DataFrame | None = None
+    """What else the events' lines say, row by row (``FIELD_SCHEMA``), where it was asked for."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,6 +99,15 @@ class _Read:
     level: pl.Series
     session: pl.Series
     odd: dict[str, int]
+    continued: NDArray[np.bool_] | None
+    """Which lines go on with one before them; None where none does."""
+    fields: pl.DataFrame | None
+
+    def only(self, rows: NDArray[np.int64]) -> "_Read":
+        """The same with the texts of these rows alone, for mining."""
+        index = pl.Series("rows", rows)
+        header = None if self.header is None else self.header[index]
+        return replace(self, header=header, text=self.text[index], continued=None)
 
     def messages(self) -> tuple[pl.DataFrame, pl.Expr]:
         """Return the columns that the messages are in, and how to take them out, whole."""
@@ -105,12 +134,18 @@ class _Mined:
 class Parser:
     """Everything it takes to parse one service; ``parse`` is the one verb.
 
+    Args:
+        settings: of the service.
+        max_line_bytes: of a line at most so much is parsed.
+        fields: whether ``Parsed.fields`` is wanted too, which takes longer.
+
     Raises:
         ValueError: A setting of the service cannot be used; the message names it.
     """
 
-    def __init__(self, settings: ServiceSettings, max_line_bytes: int = 65_536) -> None:
+    def __init__(self, settings: ServiceSettings, max_line_bytes: int = 65_536, *, fields: bool = False) -> None:
         self.settings = settings
+        self._full = fields
         self.dirty = False
         """Whether the state changed since the last ``dump`` or ``load``."""
         self._max_line_bytes = max_line_bytes
@@ -118,9 +153,12 @@ class Parser:
         self._miner = Miner(settings.service)
         self._sessions = SessionFinder(settings.session)
         self._finder = formats.FormatFinder()
-        self._format = None if settings.format == "auto" else formats.find_format(settings.format)
+        self._format = _given_format(settings)
+        self._continuations = Continuations()
         self._seen = 0
-        """Lines seen while something was still open."""
+        """Lines seen while something was still open ..."""
+        self._continued = 0
+        """... and how many of them went on with the one before."""
 
     @property
     def template_count(self) -> int:
@@ -136,7 +174,7 @@ class Parser:
     def resolved(self) -> ServiceSettings:
         """The settings with what was found from the first lines in place of ``auto``, as far as it is found."""
         settings = self.settings
-        if self._format is not None and settings.format == "auto":
+        if self._format is not None and settings.format == "auto" and self._format.name in formats.FORMATS:
             settings = settings.model_copy(update={"format": self._format.name})
         return settings.model_copy(update={"session": self._sessions.resolved})
 
@@ -169,6 +207,7 @@ class Parser:
             added(first.overflow, rest.overflow),
             added(first.odd, rest.odd),
             first.forgotten + rest.forgotten,
+            None if first.fields is None or rest.fields is None else pl.concat([first.fields, rest.fields]),
         )
 
     def adopt(self, templates: Iterable[Template], *, news: bool = False) -> None:
@@ -200,6 +239,7 @@ class Parser:
         metadata = json.dumps(
             {
                 "seen": self._seen,
+                "continued": [self._continued, self._continuations.state],
                 "format": None if self._format is None else self._format.name,
                 "fits": self._finder.counts,
                 "session_rule": sessions.rule,
@@ -266,8 +306,9 @@ class Parser:
             told={one: (reason, text) for one, reason, text in metadata["to_announce"]},
         )
         self._seen = int(metadata["seen"])
+        self._continued, self._continuations.state = map(int, metadata["continued"])
         self._finder.counts = {str(name): int(count) for name, count in metadata["fits"].items()}
-        if self.settings.format == "auto" and metadata["format"] is not None:
+        if _given_format(self.settings) is None and metadata["format"] in formats.FORMATS:
             self._format = formats.find_format(metadata["format"])
         self._sessions = SessionFinder(self.settings.session)
         if self._sessions.learning:
@@ -289,39 +330,47 @@ class Parser:
         if len(text.rows):
             arrivals = lines.arrivals[text.rows]
             read = self._read(text, arrivals)
-            mined = self._mine(read)
+            mined = self._mine_told(read)
             events = self._events(lines, text, arrivals, read, mined.templates)
-            announced, odd = self._announce(mined.changes, lines, text), read.odd
+            announced, odd, fields = self._announce(mined.changes, lines, text), read.odd, read.fields
             if long := _cut_short(read, events):
                 odd["long"] = long
         else:
             mined, odd = _Mined(np.zeros(0, dtype=np.uint64)), {}
             events, announced = Events.empty(lines.service, lines.topic), []
+            fields = pl.DataFrame(schema=FIELD_SCHEMA) if self._full else None
         if learning:
             self.dirty = True
             self._seen += len(lines)
+            self._continued += odd.get("continuation", 0)
             if self._seen >= formats.LEARN_LINES:
                 self._fix()
         forgotten, self._miner.forgotten = self._miner.forgotten, 0
-        return Parsed(events, dead, announced, text.cut, mined.overflow, odd, forgotten)
+        return Parsed(events, dead, announced, text.cut, mined.overflow, odd, forgotten, fields)
 
     def _fix(self) -> None:
-        """Settle what was open: the first lines have been seen."""
+        """Settle what was open: the first lines have been seen. The depth of stacks among them decides nothing."""
+        lines = self._seen - self._continued
         if self._format is None:
-            self._format = formats.find_format(self._finder.decide(self._seen))
-        self._sessions.decide(self._seen)
+            self._format = formats.find_format(self._finder.decide(lines))
+        self._sessions.decide(lines)
 
     def _read(self, text: decode.Text, arrivals: NDArray[np.int64]) -> _Read:
         """Take JSON and header off the lines: time, level and session out, the message left."""
-        record = unwrap.unwrap(text.stripped, text.braces)
-        first_lines = record.text
-        odd: dict[str, int] = {"broken_json": unwrap.broken(text.stripped, text.braces, record)}
-        may_have_more = text.newlines or record.text is not text.stripped
+        braces = (text.starts & 0xFF) == ord("{")
+        record = unwrap.unwrap(text.stripped, braces, text.dated, self._full)
+        odd: dict[str, int] = {
+            "broken_json": unwrap.broken(text.stripped, braces, record),
+            "many_records": record.many,
+        }
+        first_lines, starts = record.text, text.starts if record.text is text.stripped else None
+        may_have_more = text.newlines or starts is None
         if may_have_more and (more := int(first_lines.str.contains("\n", literal=True).sum())):
             odd["many_lines"] = more
             # What follows the first line is a stack: it makes no other template.
-            first_lines = first_lines.str.strip_chars_start("\r\n").str.splitn("\n", 2).struct[0]
+            first_lines, starts = first_lines.str.strip_chars_start("\r\n").str.splitn("\n", 2).struct[0], None
         headers = self._headers(first_lines)
+        continued = self._continued_lines(first_lines, starts, record.pieces, headers)
         time, known = arrivals, np.zeros(len(arrivals), dtype=np.bool_)
         if record.time is not None:
             time, known = parse_any(record.time, arrivals)
@@ -334,23 +383,91 @@ class Parser:
             own = record.session if own is None else own.set(own == "", None).fill_null(record.session)
         believed = possible(time, arrivals, known)
         if not believed.all():
-            odd |= _odd_times(believed, record.time, headers.time)
+            odd |= _odd_times(believed, continued, record.time, headers.time)
+        if continued is not None:
+            odd["continuation"] = int(np.count_nonzero(continued))
+        message = first_lines if headers.message is None else headers.message.fill_null(first_lines)
         return _Read(
             headers.header,
-            first_lines,
+            message,
             np.where(believed, time, arrivals),
             _constant("", len(arrivals)) if level is None else formats.canonical_levels(level),
-            self._sessions.sessions(text.line, first_lines, own),
+            self._sessions.sessions(text.stripped, first_lines, own),
             {reason: number for reason, number in odd.items() if number},
+            continued,
+            self._fields(text, record, headers, message, believed) if self._full else None,
         )
 
     def _headers(self, text: pl.Series) -> formats.Headers:
         """Read headers of the service's format, or of the first that fits each line while that is not yet known."""
         if self._format is not None:
-            return formats.read_headers(text, self._format)
-        fitting = formats.fits(text)
+            return formats.read_headers(text, self._format, self._full)
+        fitting = formats.first_fits(text)
         self._finder.observe(fitting)
-        return formats.read_any_headers(text, fitting)
+        return formats.read_any_headers(text, fitting, self._full)
+
+    def _continued_lines(
+        self,
+        text: pl.Series,
+        starts: NDArray[np.uint16] | None,
+        pieces: unwrap.Pieces | None,
+        headers: formats.Headers,
+    ) -> NDArray[np.bool_] | None:
+        """Say which lines go on with one before them; a line with a header does not."""
+        state = self._continuations.state
+        continued = self._continuations.find(text, starts, pieces)
+        self.dirty |= self._continuations.state != state
+        if continued is None or headers.header is None:
+            return continued
+        continued &= headers.header.is_null().to_numpy()
+        return continued if continued.any() else None
+
+    def _fields(
+        self,
+        text: decode.Text,
+        record: unwrap.Unwrapped,
+        headers: formats.Headers,
+        message: pl.Series,
+        dated: NDArray[np.bool_],
+    ) -> pl.DataFrame:
+        """Put together what the online path has no use for."""
+        n = len(text.rows)
+        columns = [
+            unwrap.wrapping(text.stripped, record).alias("wrapping"),
+            self._format_names(headers, n).alias("format"),
+            pl.Series("dated", dated),
+        ]
+        for name in formats.NAMES:
+            found, outer = headers.fields.get(name), record.fields.get(name)
+            if found is None or outer is None:
+                found = found if outer is None else outer
+            else:
+                found = found.set(found == "", None).fill_null(outer)
+            columns.append((_constant("", n) if found is None else found.fill_null("")).alias(name))
+        parts = pl.DataFrame(
+            [
+                message.alias("text"),
+                (headers.header if headers.header is not None else _constant(None, n)).alias("header"),
+            ]
+        )
+        bare = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text"))
+        columns.append(parts.select_seq(bare).to_series().alias("message"))
+        lines = record.text.str.strip_chars_start("\r\n").str.splitn("\n", 2).struct[1]
+        columns.append(lines.fill_null("").alias("below"))
+        return pl.DataFrame(columns)
+
+    def _format_names(self, headers: formats.Headers, n: int) -> pl.Series:
+        """Return the name of the format that fits each line: [n]."""
+        if headers.of_format is not None:
+            names = np.full(n, "raw", dtype=object)
+            for name, rows in headers.of_format.items():
+                names[rows] = name
+            return pl.Series("format", names, dtype=pl.String)
+        name = "raw" if self._format is None else self._format.name
+        read = headers.message if headers.header is None else headers.header
+        if read is None:
+            return _constant("raw", n)
+        return _constant(name, n).set(read.is_null(), "raw")
 
     def _header_times(
         self, headers: formats.Headers, arrivals: NDArray[np.int64], time: NDArray[np.int64], known: NDArray[np.bool_]
@@ -360,17 +477,29 @@ class Parser:
             return time, known
         groups = headers.of_format
         if groups is None:
-            form = self._format.times if self._format is not None else None
-            if form is None:
-                return time, known
-            found, readable = parse_times(headers.time, form, arrivals)
+            found, readable = _times(headers.time, self._format, arrivals)
         else:
             found, readable = arrivals.copy(), np.zeros(len(arrivals), dtype=np.bool_)
             for name, rows in groups.items():
-                form = formats.find_format(name).times
-                if form is not None:
-                    found[rows], readable[rows] = parse_times(headers.time[rows], form, arrivals[rows])
+                form = formats.find_format(name)
+                found[rows], readable[rows] = _times(headers.time[rows], form, arrivals[rows])
         return np.where(known, time, found), known | readable
+
+    def _mine_told(self, read: _Read) -> _Mined:
+        """``_mine`` without the lines that go on with one before them, which all have one template."""
+        if read.continued is None:
+            return self._mine(read)
+        told = np.flatnonzero(~read.continued)
+        templates = np.full(len(read.continued), CONTINUATION_TEMPLATE, dtype=np.uint64)
+        if not len(told):
+            return _Mined(templates)
+        mined = self._mine(read.only(told))
+        templates[told] = mined.templates
+        changes = {
+            template: (reason, text, int(told[row]) if row >= 0 else row)
+            for template, (reason, text, row) in mined.changes.items()
+        }
+        return _Mined(templates, changes, mined.overflow)
 
     def _mine(self, read: _Read) -> _Mined:
         """Find each line's template."""
@@ -466,6 +595,8 @@ class Parser:
             ]
         )
         texts = {template: self._miner.text(template) for template in np.unique(templates).tolist()}
+        if read.continued is not None:
+            texts[CONTINUATION_TEMPLATE] = CONTINUATION_TEXT
         return Events(lines.service, lines.topic, frame, texts)
 
 
@@ -490,14 +621,35 @@ def _listed(stock: Stock) -> list[list[Any]]:
     return [[template_hex(e.id), e.birth, e.masked, e.named, e.since, e.used] for e in stock.entries.values()]
 
 
-def _odd_times(believed: NDArray[np.bool_], *claims: pl.Series | None) -> dict[str, int]:
-    """Count the lines whose time is their arrival: because they claim none, or because what they claim cannot be."""
+def _given_format(settings: ServiceSettings) -> formats.Format | None:
+    """Return the format that the settings say, None where it is to be found."""
+    if settings.format_pattern is not None:
+        return formats.own_format(settings.format_pattern, settings.format_time)
+    return None if settings.format == "auto" else formats.find_format(settings.format)
+
+
+def _times(
+    values: pl.Series, form: formats.Format | None, arrivals: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Read the times of one format's headers."""
+    layout = None if form is None else form.times
+    return parse_any(values, arrivals) if layout is None else parse_times(values, layout, arrivals)
+
+
+def _odd_times(
+    believed: NDArray[np.bool_], continued: NDArray[np.bool_] | None, *claims: pl.Series | None
+) -> dict[str, int]:
+    """Count the lines whose time is their arrival: because they claim none, or because what they claim cannot be.
+
+    A line that goes on with another need not claim any.
+    """
     claimed = np.zeros(len(believed), dtype=np.bool_)
     for claim in claims:
         if claim is not None:
             claimed |= claim.is_not_null().to_numpy()
     impossible = int(np.count_nonzero(claimed & ~believed))
-    return {"no_time": int(np.count_nonzero(~believed)) - impossible, "impossible_time": impossible}
+    silent = ~believed & ~claimed if continued is None else ~believed & ~claimed & ~continued
+    return {"no_time": int(np.count_nonzero(silent)), "impossible_time": impossible}
 
 
 def _constant(value: str | None, n: int) -> pl.Series:

@@ -1,9 +1,10 @@
 """Text to time: timestamps of a column to milliseconds since 1970 UTC, digit by digit over all rows at once.
 
 A layout names the places of the numbers, such as ``yyyy-MM-dd HH:mm:ss``: ``yyyy`` or ``yy`` year, ``MM`` month,
-``MMM`` month by name, ``dd`` day (a blank may stand for its first digit), ``HH`` ``mm`` ``ss``, and ``f`` for a
-fraction behind a dot or comma. Behind the last place may come a zone (``Z``, ``+01``, ``+0100``, ``+01:00``, a blank
-before it allowed). All other characters only hold the place. Without a zone a time is taken as UTC.
+``MMM`` month by name, ``dd`` day (a blank may stand for its first digit), ``HH`` ``mm`` ``ss``, ``SSS`` milliseconds,
+and ``f`` for a fraction behind a dot or comma. Behind the last place may come a zone (``Z``, ``+01``, ``+0100``,
+``+01:00``, a name of ``ZONE_NAMES``; a blank before it allowed). All other characters only hold the place. Without a
+zone a time is taken as UTC.
 """
 
 import re
@@ -17,14 +18,25 @@ from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
 _WIDEST = 48  # bytes of a timestamp that are looked at; the longest known form has 36
-_PLACES = re.compile(r"yyyy|yy|MMM|MM|dd|HH|mm|ss|f")
+_PLACES = re.compile(r"yyyy|yy|MMM|MM|dd|HH|mm|SSS|ss|f")
+_NEEDED = frozenset(("HH", "mm", "ss"))
 _MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 _MONTHS = {int.from_bytes(name.encode(), "big"): number for number, name in enumerate(_MONTH_NAMES, start=1)}
 _DAYS_IN_MONTH = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
 
+ZONE_NAMES = {
+    "UTC": 0, "GMT": 0, "CET": 60, "CEST": 120, "EET": 120, "EEST": 180, "WEST": 60, "BST": 60, "MSK": 180, "JST": 540,
+    "EST": -300, "EDT": -240, "CST": -360, "CDT": -300, "MST": -420, "MDT": -360, "PST": -480, "PDT": -420,
+}  # fmt: skip
+"""Zones by name, minutes east of UTC. Of names that several zones have (CST, BST), what most logs mean by them."""
+
 Bytes = NDArray[np.uint8]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+class LayoutError(ValueError):
+    """A layout's pattern cannot be used; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +46,8 @@ class Layout:
     places: tuple[tuple[str, int], ...]
     fixed: int
     fraction: bool
-
-    def at(self, kind: str) -> int | None:
-        """Return where a number begins, or None."""
-        return dict(self.places).get(kind)
+    gap: int = -1
+    """First byte that belongs to no number and may not be a digit, so that a long number is no time; -1: none."""
 
 
 @cache
@@ -46,9 +56,23 @@ def layout(pattern: str) -> Layout:
 
     >>> layout("HH:mm:ss").places
     (('HH', 0), ('mm', 3), ('ss', 6))
+
+    Raises:
+        LayoutError: It lacks the time of day, has a month without a day or a year without both, or says a number twice.
     """
     places = tuple((match.group(), match.start()) for match in _PLACES.finditer(pattern) if match.group() != "f")
-    return Layout(places, len(pattern.removesuffix("f").removesuffix(".")), pattern.endswith("f"))
+    kinds = [kind for kind, _ in places]
+    named = set(kinds)
+    if not named >= _NEEDED:
+        raise LayoutError(f"{pattern!r} says no time of day: HH, mm and ss are needed")
+    if ("dd" in named) != bool(named & {"MM", "MMM"}) or (named & {"yyyy", "yy"} and "dd" not in named):
+        raise LayoutError(f"{pattern!r} says half a date: use dd with MM or MMM, and yyyy or yy if the year is written")
+    if len(kinds) != len(named) or named >= {"MM", "MMM"} or named >= {"yyyy", "yy"}:
+        raise LayoutError(f"{pattern!r} says one number twice")
+    taken = {at + step for kind, at in places for step in range(len(kind))}
+    fixed = len(pattern.removesuffix("f").removesuffix("."))
+    gap = next((at for at in range(fixed) if at not in taken), -1)
+    return Layout(places, fixed, pattern.endswith("f"), gap)
 
 
 ISO = layout("yyyy-MM-dd HH:mm:ss.f")
@@ -69,6 +93,8 @@ def parse_times(values: pl.Series, form: Layout, arrivals: Ints) -> tuple[Ints, 
     if len(text) < form.fixed:
         return arrivals.copy(), np.zeros(len(values), dtype=np.bool_)
     known = lengths >= form.fixed
+    if form.gap >= 0:
+        known &= text[form.gap] - np.uint8(48) > 9
     fields: dict[str, Ints] = {}
     for kind, at in form.places:
         fields[kind], fine = _month(text[at : at + 3]) if kind == "MMM" else _number(text[at : at + len(kind)])
@@ -76,6 +102,8 @@ def parse_times(values: pl.Series, form: Layout, arrivals: Ints) -> tuple[Ints, 
     hour, minute, second = fields["HH"], fields["mm"], fields["ss"]
     known &= (hour < 24) & (minute < 60) & (second <= 60)  # a leap second counts as the next minute's first
     clock = ((hour * 60 + minute) * 60 + second) * 1000
+    if "SSS" in fields:
+        clock += fields["SSS"]
     if form.fraction:
         clock += _fraction(text[form.fixed : form.fixed + 4], len(values))
     clock -= _zone(text, lengths, form.fixed)
@@ -96,17 +124,72 @@ def parse_times(values: pl.Series, form: Layout, arrivals: Ints) -> tuple[Ints, 
 
 
 def parse_any(values: pl.Series, arrivals: Ints) -> tuple[Ints, Bools]:
-    """Read times as JSON records carry them: ISO 8601, or a number of s, ms, us or ns since 1970 (by its size)."""
+    """Read times of any common form: ISO 8601, a number of s, ms, us or ns since 1970 (by its size), ``_FORMS``."""
     times, known = parse_times(values, ISO, arrivals)
     if known.all():
         return times, known
     numbers = values.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
     size = np.abs(numbers)
-    numeric = np.isfinite(numbers) & (size < 1e20)
+    # 14 digits that begin with 19 or 20 are a date without separators: as milliseconds they were in the year 2600.
+    numeric = np.isfinite(numbers) & (size < 1e20) & ((size < 1.9e13) | (size >= 2.1e13))
     # Seconds reach 1e11 in the year 5138, milliseconds 1e14 then: the size says the unit.
     to_ms = np.select([size < 1e11, size < 1e14, size < 1e17], [1e3, 1.0, 1e-3], 1e-6)
     epoch = np.where(numeric, numbers, 0.0) * to_ms
-    return np.where(numeric & ~known, np.floor(epoch).astype(np.int64), times), known | numeric
+    times, known = np.where(numeric & ~known, np.floor(epoch).astype(np.int64), times), known | numeric
+    rest = np.flatnonzero(~known & values.is_not_null().to_numpy())
+    if len(rest):
+        times[rest], known[rest] = _parse_forms(values[pl.Series(rest)], arrivals[rest])
+    return times, known
+
+
+def _parse_forms(values: pl.Series, arrivals: Ints) -> tuple[Ints, Bools]:
+    """Read times of the less common forms, each by the first that fits it."""
+    times, known = arrivals.copy(), np.zeros(len(values), dtype=np.bool_)
+    text = _in_24_hours(values.str.strip_chars("[]( )"))
+    for shape, form in _FORMS:
+        rows = np.flatnonzero(text.str.contains(shape).fill_null(False).to_numpy() & ~known)
+        if len(rows):
+            times[rows], known[rows] = parse_times(text[pl.Series(rows)], form, arrivals[rows])
+        if known.all():
+            break
+    return times, known
+
+
+def _in_24_hours(text: pl.Series) -> pl.Series:
+    """Write ``1:07:49 PM`` as ``13:07:49``, a month or day of one digit with a 0, and leave a weekday out."""
+    text = text.str.replace(r"^(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,? +", "")
+    text = text.str.replace(r"^([0-9])([/.])", "0$1$2").str.replace(r"^([0-9]{2}[/.])([0-9])([/.])", "${1}0$2$3")
+    text = text.str.replace(r"^([A-Z][a-z]{2}) ([0-9])\b", "$1  $2").str.replace(r"([ T])([0-9]):", "${1}0$2:")
+    if not text.str.contains(r"[0-9] ?[AaPp]\.?[Mm]\.?").any():
+        return text
+    for hour in range(1, 13):
+        for half, in_24 in (("[Aa]", hour % 12), ("[Pp]", hour % 12 + 12)):
+            clock = rf"\b{hour:02d}(:[0-9]{{2}}:[0-9]{{2}}(?:[.,][0-9]+)?) ?{half}\.?[Mm]\.?"
+            text = text.str.replace(clock, f"{in_24:02d}#$1")  # the mark keeps an hour from being read again
+    return text.str.replace("#", "", literal=True)
+
+
+def _shape(pattern: str) -> str:
+    """The expression of a layout's texts: digits in the places of numbers, all else as it stands."""
+    places = {"MMM": "[A-Za-z]{3}", "dd": "[ 0-9][0-9]", "f": ""}
+    parts, at = [], 0
+    for place in _PLACES.finditer(pattern):
+        parts += [re.escape(pattern[at : place.start()]), places.get(place[0], f"[0-9]{{{len(place[0])}}}")]
+        at = place.end()
+    return "^" + "".join(parts).removesuffix(re.escape("."))
+
+
+_FORMS = tuple(
+    (_shape(pattern), layout(pattern))
+    for pattern in (
+        "yyyyMMddTHHmmss.f", "yyyyMMdd HH:mm:ss.f", "yyyyMMddHHmmss.f", "dd/MMM/yyyy:HH:mm:ss.f",
+        "dd MMM yyyy HH:mm:ss.f", "dd-MMM-yyyy HH:mm:ss.f", "MMM dd, yyyy HH:mm:ss.f", "MMM dd, yyyy, HH:mm:ss.f",
+        "MMM dd yyyy HH:mm:ss.f", "MMM dd HH:mm:ss yyyy", "MMM dd HH:mm:ss UTC yyyy", "MMM dd HH:mm:ss.f",
+        "MM/dd/yyyy HH:mm:ss.f", "MM/dd/yyyy, HH:mm:ss.f", "dd/MM/yyyy HH:mm:ss.f", "dd.MM.yyyy HH:mm:ss.f",
+        "dd.MM.yyyy, HH:mm:ss.f", "yy/MM/dd HH:mm:ss.f", "MM-dd HH:mm:ss.f", "MMdd HH:mm:ss.f", "HH:mm:ss.f",
+    )
+)  # fmt: skip
+"""What is no ISO 8601, in the order in which it is tried: of 11/12/2026 the month is first where it may be."""
 
 
 def _columns(values: pl.Series) -> tuple[Bytes, Ints]:
@@ -166,8 +249,17 @@ def _fraction(text: Bytes, n: int) -> Ints:
 def _zone(text: Bytes, lengths: Ints, fixed: int) -> Ints | int:
     """Read the offset from UTC at the end, in ms; 0 where there is none."""
     behind = text[fixed:]
-    if len(behind) < 3 or not ((behind == ord("+")) | (behind == ord("-"))).any():
+    if len(behind) < 3:
         return 0
+    offset: Ints | int = 0
+    if ((behind == ord("+")) | (behind == ord("-"))).any():
+        offset = _numeric_zone(text, lengths, fixed)
+    if ((behind == ord("T")) | (behind == ord("K"))).any():  # all names end so but UTC
+        offset = offset + _named_zone(text, lengths, fixed)
+    return offset
+
+
+def _numeric_zone(text: Bytes, lengths: Ints, fixed: int) -> Ints:
     offset = np.zeros(len(lengths), dtype=np.int64)
     everyone = np.arange(len(lengths))
     for back, minutes_at in ((6, 4), (5, 3), (3, 0)):  # +01:00, +0100, +01
@@ -186,6 +278,20 @@ def _zone(text: Bytes, lengths: Ints, fixed: int) -> Ints | int:
         fine &= (hours < 24) & (minutes < 60)
         east = np.where(sign[rows] == ord("+"), 1, -1)
         offset[rows[fine]] = (east * (hours * 60 + minutes) * 60_000)[fine]
+    return offset
+
+
+def _named_zone(text: Bytes, lengths: Ints, fixed: int) -> Ints:
+    offset = np.zeros(len(lengths), dtype=np.int64)
+    everyone = np.arange(len(lengths))
+    for name, minutes in ZONE_NAMES.items():
+        at = lengths - len(name)
+        same = (at >= fixed) & (lengths <= len(text)) & (minutes != 0)
+        for step, letter in enumerate(name.encode()):
+            if not same.any():
+                break
+            same &= text[np.where(same, at + step, 0), everyone] == letter
+        offset[same] = minutes * 60_000
     return offset
 
 

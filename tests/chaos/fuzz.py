@@ -50,7 +50,12 @@ FORGET_EVERY = 50
 ARRIVAL_MS = 1_800_000_000_000
 LIMIT = FlinkOptions().max_line_bytes
 
-EXAMPLES = [example.encode() for form in FORMATS.values() for example in form.examples]
+EXAMPLES = [example.line.encode() for form in FORMATS.values() for example in form.examples]
+FRAMES = (
+    *(b"\tat a.B.c(B.java:1)", b"Caused by: a.B: c", b"\t... 3 more", b"Traceback (most recent call last):"),
+    *(b'  File "/a.py", line 3, in f', b"    raise X", b"goroutine 1 [running]:", b"main.main()", b"\t/a.go:1 +0x1"),
+)
+STAMPS = (b"stdout F", b"stdout P", b"stderr F", b"stderr P", b"stdout X")
 WORDS = (
     *(b"block received from node disk full retry connection reset by peer user login failed GET POST".split()),
     *("größe naïve 東京 привет مرحبا 🐦 👩‍👩‍👧 \u202eevil \u200b zero\u00a0width é".encode().split(b" ")),
@@ -202,12 +207,24 @@ def _stack(rng: random.Random) -> bytes:
     return _real(rng) + b"\n" + "\n".join(frames).encode()
 
 
+def _frame(rng: random.Random) -> bytes:
+    """One line of a stack, sent by itself."""
+    return rng.choice(FRAMES)
+
+
+def _stamped(rng: random.Random) -> bytes:
+    """A line, or a piece of one, as a container runtime writes it."""
+    return (
+        b"2026-11-22T13:07:49.123456789Z " + rng.choice(STAMPS) + b" " + rng.choice((_real, _words, _json, _blank))(rng)
+    )
+
+
 KINDS: dict[str, tuple[int, Maker]] = {
     "real": (300, _real), "mutated": (250, _mutated), "bytes": (60, _bytes), "unicode": (60, _unicode),
     "words": (60, _words), "json": (60, _json), "container": (30, _container), "broken json": (40, _broken_json),
     "deep json": (1, _deep_json), "numbers": (20, _numbers), "times": (40, _times), "ansi": (30, _ansi),
     "session": (30, _session), "blank": (10, _blank), "null": (10, _null), "long token": (2, _long_token),
-    "many tokens": (2, _many_tokens), "stack": (2, _stack),
+    "many tokens": (2, _many_tokens), "stack": (2, _stack), "frame": (30, _frame), "stamped": (30, _stamped),
 }  # fmt: skip
 """By name: how many of each among about a thousand lines, and how one is made."""
 

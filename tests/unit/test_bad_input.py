@@ -18,6 +18,7 @@ from tests.packing import pack
 
 ARRIVAL = 1_795_352_869_000  # 2026-11-22 13:07:49 UTC
 GOOD = "2026-11-22 13:07:49,123 INFO a.B: all is well"
+RECORD = {"timeUnixNano": "1795352869000000000", "body": {"stringValue": "x"}}
 STACK = GOOD + "".join(f"\n\tat com.example.Shop.buy(Shop.java:{line})" for line in range(500))
 
 
@@ -50,6 +51,8 @@ def parse(*values, **options):
         (GOOD + " and so on" * 40, {}),
         (STACK, {"many_lines": 1}),
         (json.dumps({"log": STACK}), {"many_lines": 1}),
+        ("\tat com.example.Shop.buy(Shop.java:7)", {"continuation": 1}),
+        (json.dumps({"resourceLogs": [{"scopeLogs": [{"logRecords": [RECORD, RECORD]}]}]}), {"many_records": 1}),
     ],
 )
 def test_what_is_off_about_a_line_is_counted(value, odd):
