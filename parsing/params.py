@@ -196,13 +196,9 @@ def _absent(text: pl.Series) -> str:
 
 def _with_kept(shape: str, kept: str, separator: str) -> str:
     """Write before each separator what its mask shows of the part it stands for."""
-    parts = shape.split(separator)
+    *parts, last = shape.split(separator)
     before = kept.split(separator)
-    return (
-        "".join(text + shown + separator for text, shown in zip(parts, before, strict=False)) + parts[-1]
-        if (len(parts) > 1)
-        else shape
-    )
+    return "".join(part + shown + separator for part, shown in zip(parts, before, strict=False)) + last
 
 
 class _Slot(NamedTuple):
