@@ -3,7 +3,7 @@
 # ruff: noqa: PLC0415  (imports inside: a file needs no Kafka)
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 BATCH_LINES = 10_000
 """Lines parsed at once: 2.5 MB of ordinary ones."""
+FILE_ENDINGS = (".log", ".txt", ".json", ".jsonl", ".ndjson", ".gz", ".zst", ".out", ".err")
+"""A name with one of these is a file's; others may be a service's."""
 FILE_SERVICE = "files"
 """What the service is called where lines come from a file."""
 
@@ -41,18 +43,22 @@ class Source:
         """Whether the lines can be read a second time."""
         return self.file != STANDARD_INPUT
 
-    def batches(self, state: Shell, words: str) -> Iterator[Lines]:
-        """Yield the lines in order, with a progress bar; an offset is the number of a file's line, from 0.
+    def batches(self, state: Shell, words: str | None) -> Generator[Lines]:
+        """Yield the lines in order; an offset is the number of a file's line, from 0.
+
+        Args:
+            state: the call's flags.
+            words: what is going on, for a progress bar; None: no bar.
 
         Raises:
             ProblemError: a file cannot be read, or is no text.
         """
         yield from self._of_file(state, self.file, words) if self.file is not None else self._of_topic()
 
-    def _of_file(self, state: Shell, path: Path, words: str) -> Iterator[Lines]:
+    def _of_file(self, state: Shell, path: Path, words: str | None) -> Iterator[Lines]:
         now = int(time.time() * 1000)
         done = 0
-        with LogFile(path) as log, state.progress(log.size or None, f"{words} {log.path.name}") as bar:
+        with LogFile(path) as log, state.progress(log.size or None, f"{words} {log.name}", shown=bool(words)) as bar:
             for values in log.batches(BATCH_LINES):
                 if not done:
                     check_text(values, log.name)
@@ -107,6 +113,8 @@ def _topic(state: Shell, name: str, settings_file: Path | None, newest: int) -> 
     from storage.broker import log_topics, newest_records, service_of
     from storage.control import read_control
 
+    if "/" in name or name.endswith(FILE_ENDINGS):
+        raise ProblemError(f"{name} does not exist")
     kafka = state.settings.kafka
     topic = name if name.startswith(kafka.log_prefix) else kafka.log_prefix + name
     service = service_of(kafka, topic)
@@ -124,4 +132,3 @@ def _topic(state: Shell, name: str, settings_file: Path | None, newest: int) -> 
     if not records:
         raise ProblemError(f"{topic} is empty: there is no line on it")
     return Source(topic, settings, records=records)
-

@@ -60,8 +60,9 @@ class Parameters:
     """[n] constant text behind the last parameter; null where it is what the template has there."""
 
     def lists(self) -> pl.Series:
-        """Return each message's parameters as a list of texts: [n]."""
-        listed = self.frame.group_by("row", maintain_order=True).agg("text")
+        """Return what stands for the variables of each message's template, as a list of texts: [n]."""
+        shown = self.frame.filter(pl.col("slot").is_not_null())
+        listed = shown.group_by("row", maintain_order=True).agg("text")
         rows = pl.DataFrame({"row": pl.Series(range(len(self.tails)), dtype=pl.UInt32)})
         joined = rows.join(listed, on="row", how="left", maintain_order="left")
         return joined["text"].fill_null(pl.Series([[]], dtype=pl.List(pl.String)))

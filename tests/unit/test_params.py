@@ -99,8 +99,9 @@ def test_a_services_own_masks_have_their_names():
 
 
 def test_lists_have_one_entry_a_message():
-    params = parameters(strings("a 1 2", "b", "c 3"), strings("a <NUM> <NUM>", "b", "c <NUM>"), MASKS)
-    assert params.lists().to_list() == [["1", "2"], [], ["3"]]
+    messages = strings("a 1 2", "b", "c 3", "5 bytes (5 B)")
+    params = parameters(messages, strings("a <NUM> <NUM>", "b", "c <NUM>", "<NUM> bytes"), MASKS)
+    assert params.lists().to_list() == [["1", "2"], [], ["3"], ["5"]]
 
 
 def test_no_messages_have_no_parameters():
