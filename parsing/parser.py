@@ -188,6 +188,12 @@ class Parser:
             if wider is not None:
                 self._to_announce.append(wider)
 
+    def settle(self) -> None:
+        """Fix what is still open by the lines seen so far, as where a log ends before ``LEARN_LINES``."""
+        if self._learning and self._seen:
+            self._fix()
+            self.dirty = True
+
     def dump(self) -> bytes:
         """Encode the state.
 
