@@ -223,7 +223,7 @@ def _drawn(found: "Inspection", top: int) -> "Iterator[RenderableType]":
         "lines": f"{data['lines']:,} ({data['bytes'] / 1e6:,.1f} MB) of {data['source']}",
         "format": f"{form['name']}, fits {percent(form['share'])}" + (f"; {', '.join(others)}" if others else ""),
         "wrapped in": ", ".join(f"{name} ({number:,})" for name, number in data["wrappings"].items()),
-        "times": f"{span(data['time'])}, on {percent(data['time']['share'])} of the lines",
+        "times": span(data["time"]),
         "sessions": f"by {data['sessions']['rule']}: " + _tied(sessions) if sessions["lines"] else "none found",
         "templates": f"{len(data['templates']):,}",
         "off": ", ".join(off) or "nothing",
@@ -241,7 +241,9 @@ def _drawn(found: "Inspection", top: int) -> "Iterator[RenderableType]":
             }
             for one in data["fields"]
         ],
-        "Masks": [one | {"mask": MASK_WORDS.get(one["mask"], one["mask"])} for one in data["masks"]],
+        "Masks and words that vary": [
+            one | {"mask": MASK_WORDS.get(one["mask"], one["mask"])} for one in data["masks"]
+        ],
         "Session candidates": [
             {"rule": one["rule"], "share": percent(one["share"])}
             | {name: one[name] for name in ("ids", "lines_per_id", "example")}

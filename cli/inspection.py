@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cli.show import clock
+from cli.show import clock, percent
 from contracts.service import ServiceSettings, SessionOptions
 from parsing.events import Lines, string_hashes, template_hex
 from parsing.masks import Masks
@@ -119,7 +119,7 @@ class Inspection:
             found = parsed.fields["trace"] if pattern is None else frame["line"].str.extract(pattern, 1)
             self.candidates.setdefault(name, Tally()).add(found)
         texts = frame["template"].replace_strict(parsed.events.templates, return_dtype=pl.String)
-        found_by = parameters(parsed.fields["message"], texts, masks).frame.group_by("type").agg("text")
+        found_by = parameters(parsed.fields["message"], texts, masks).frame.group_by("type", maintain_order=True).agg("text")
         for name, values in found_by.iter_rows():
             self.masks.setdefault(name, Tally()).add(pl.Series(values, dtype=pl.String))
 
@@ -194,7 +194,7 @@ class Inspection:
                 }
 
     def _masks(self) -> Iterator[dict[str, Any]]:
-        for name, tally in sorted(self.masks.items(), key=lambda item: -item[1].lines):
+        for name, tally in sorted(self.masks.items(), key=lambda item: (-item[1].lines, item[0])):
             yield {"mask": name, "count": tally.lines, "values": tally.values, "example": tally.example}
 
     def _identifiers(self, tally: Tally) -> dict[str, Any]:
@@ -258,12 +258,13 @@ def settled(settings: ServiceSettings, first: Lines) -> tuple[ServiceSettings, s
 def span(times: Mapping[str, Any]) -> str:
     """Write from when to when.
 
-    >>> span({"first_ms": 0, "last_ms": 61_000})
-    '1970-01-01 00:00:00 to 1970-01-01 00:01:01'
+    >>> span({"first_ms": 0, "last_ms": 61_000, "share": 0.5})
+    '1970-01-01 00:00:00 to 1970-01-01 00:01:01, on 50 % of the lines'
     """
     if times["first_ms"] is None:
-        return "no line says a time"
-    return f"{clock(times['first_ms'])} to {clock(times['last_ms'])}"
+        return "no line says one"
+    return f"{clock(times['first_ms'])} to {clock(times['last_ms'])}, on {percent(times['share'])} of the lines"
 
 
-MASK_WORDS = {ANY: "* (words that vary)"}
+MASK_WORDS = {ANY: "(words)"}
+"""How a type that is no mask's is shown."""
