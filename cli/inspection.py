@@ -119,8 +119,8 @@ class Inspection:
             found = parsed.fields["trace"] if pattern is None else frame["line"].str.extract(pattern, 1)
             self.candidates.setdefault(name, Tally()).add(found)
         texts = frame["template"].replace_strict(parsed.events.templates, return_dtype=pl.String)
-        found_by = parameters(parsed.fields["message"], texts, masks).frame.group_by("type", maintain_order=True).agg("text")
-        for name, values in found_by.iter_rows():
+        found_by = parameters(parsed.fields["message"], texts, masks).frame
+        for name, values in found_by.group_by("type", maintain_order=True).agg("text").iter_rows():
             self.masks.setdefault(name, Tally()).add(pl.Series(values, dtype=pl.String))
 
     def _count_fields(self, frame: pl.DataFrame, fields: pl.DataFrame) -> None:
