@@ -44,7 +44,7 @@ class Source:
         return self.file != STANDARD_INPUT
 
     def batches(self, state: Shell, words: str | None) -> Generator[Lines]:
-        """Yield the lines in order; an offset is the number of a file's line, from 0.
+        """Yield the lines in order, those of a topic partition by partition; offsets count them from 0.
 
         Args:
             state: the call's flags.
@@ -72,15 +72,17 @@ class Source:
                     return
 
     def _of_topic(self) -> Iterator[Lines]:
+        done = 0
         for partition in sorted({record.partition for record in self.records}):
             own = [record for record in self.records if record.partition == partition]
             for first in range(0, len(own), BATCH_LINES):
                 some = own[first : first + BATCH_LINES]
+                done += len(some)
                 yield Lines.from_list(
                     self.settings.service,
                     self.name,
                     partition,
-                    [record.offset for record in some],
+                    np.arange(done - len(some), done),
                     [record.timestamp for record in some],
                     [record.value for record in some],
                 )
