@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cli.show import clock, percent
+from cli.show import clock, percent, printable
 from contracts.service import ServiceSettings, SessionOptions
 from parsing.events import Lines, string_hashes, template_hex
 from parsing.masks import Masks
@@ -226,7 +226,7 @@ class Inspection:
             f"Sessions by {self.session_rule}: {self.sessions.lines:,} lines, {self.sessions.values:,} identifiers.",
         ]
         values = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"service"})
-        return "".join(f"# {' '.join(one.split())}\n" for one in said) + "\n" + tomli_w.dumps(values)
+        return "".join(f"# {printable(one)}\n" for one in said) + "\n" + tomli_w.dumps(values)
 
 
 def inspect_lines(source: str, settings: ServiceSettings, batches: Iterator[Lines]) -> Inspection:

@@ -40,8 +40,8 @@ class Source:
 
     @property
     def again(self) -> bool:
-        """Whether the lines can be read a second time."""
-        return self.file != STANDARD_INPUT
+        """Whether the lines can be read a second time, as those of a pipe cannot."""
+        return self.file is None or self.file.is_file()
 
     def batches(self, state: Shell, words: str | None) -> Generator[Lines]:
         """Yield the lines in order, those of a topic partition by partition; offsets count them from 0.
@@ -70,6 +70,8 @@ class Source:
                 bar.to(log.position, f"{done:,} lines")
                 if n < len(values) or done == self.limit:
                     return
+            if not done:
+                raise ProblemError(f"{log.name} is empty: there is no line in it")
 
     def _of_topic(self) -> Iterator[Lines]:
         done = 0

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -315,6 +316,8 @@ def test_control_characters_come_back(values):
         (["inspect", "none/app"], "none/app does not exist"),
         (["inspect", "a b"], "a b does not exist, and cannot be a service's name"),
         (["inspect", "."], ". is a folder"),
+        (["parse", "empty.log.gz"], "empty.log.gz is empty"),
+        (["inspect", "empty.log.gz"], "empty.log.gz is empty"),
         (["inspect", "zeros.log"], "zeros.log is a binary file"),
         (["inspect", "app.log", "--write", "none/a.toml"], "--write none/a.toml: cannot be written"),
         (["inspect", "pay", "-o", "kafka.bootstrap=127.0.0.1:1"], "there is no file pay, and no telling whether"),
@@ -325,6 +328,7 @@ def test_a_mistake_is_one_sentence(tmp_path, monkeypatch, args, words):
     monkeypatch.setattr("storage.broker.CONNECT_SECONDS", 0.2)
     log_of(tmp_path / "app.log", blocks(20))
     log_of(tmp_path / "zeros.log", [b"\x00\x00"])
+    (tmp_path / "empty.log.gz").write_bytes(gzip.compress(b""))
     done = run(*args)
     assert done.exit_code == 1
     assert done.stdout == ""
@@ -365,6 +369,16 @@ def test_standard_input_is_read_once(packed):
     rows = [json.loads(line) for line in out.splitlines()]
     assert len(rows) == 599
     assert rows[0]["ParameterList"] == ["0", "0", "10.0.0.0"]
+
+
+def test_a_pipe_is_read_once(tmp_path):
+    fifo = tmp_path / "pipe"
+    os.mkfifo(fifo)
+    with process("parse", fifo, "--json") as running:
+        fifo.write_bytes(b"\n".join(blocks()))
+        out, err = running.communicate(timeout=60)
+    assert running.returncode == 0, err
+    assert out.count(b"\n") == 599
 
 
 def test_inspect_takes_standard_input():
