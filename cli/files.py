@@ -1,10 +1,12 @@
 """Reads log files: plain, gzip or Zstandard, as batches of lines without their ends."""
 
 import gzip
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import Protocol
 
 from cli.shell import ProblemError
 
@@ -13,6 +15,7 @@ HEAD_BYTES = 8192
 """Looked at to tell text from anything else."""
 GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
+STANDARD_INPUT = Path("-")
 
 
 class Readable(Protocol):
@@ -25,6 +28,8 @@ class Readable(Protocol):
 
 class LogFile:
     """A log file, decompressed while it is read; what it is compressed with is seen from its first bytes.
+
+    ``-`` is standard input.
 
     Usage::
 
@@ -39,18 +44,18 @@ class LogFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._raw: IO[bytes] = path.open("rb")
+            file = sys.stdin.fileno() if path == STANDARD_INPUT else path
+            self._raw = open(file, "rb", closefd=path != STANDARD_INPUT)  # noqa: SIM115  (closed by `close`)
         except FileNotFoundError:
             raise ProblemError(f"{path} does not exist") from None
         except IsADirectoryError:
             raise ProblemError(f"{path} is a folder; name the log files in it") from None
         except PermissionError:
             raise ProblemError(f"no permission to read {path}") from None
-        magic = self._raw.read(4)
+        magic = self._raw.peek(4)[:4]
         if not magic:
             self._raw.close()
-            raise ProblemError(f"{path} is empty: there is no line in it")
-        self._raw.seek(0)
+            raise ProblemError(f"{self.name} is empty: there is no line in it")
         self._text = self._decompress(magic)
 
     def _decompress(self, magic: bytes) -> "Readable":
@@ -63,14 +68,19 @@ class LogFile:
         return self._raw
 
     @property
+    def name(self) -> str:
+        """What to call it."""
+        return "standard input" if self.path == STANDARD_INPUT else str(self.path)
+
+    @property
     def size(self) -> int:
-        """Bytes on disk."""
-        return self.path.stat().st_size
+        """Bytes on disk; 0 of a pipe, whose size nobody knows."""
+        return os.fstat(self._raw.fileno()).st_size
 
     @property
     def position(self) -> int:
-        """Bytes on disk already read: what a progress bar shows."""
-        return self._raw.tell()
+        """Bytes on disk already read: what a progress bar shows; 0 of a pipe."""
+        return self._raw.tell() if self._raw.seekable() else 0
 
     def batches(self, lines: int) -> Iterator[list[bytes]]:
         """Yield lists of up to ``lines`` lines, without their ends; a last line that has no end counts too."""
@@ -92,10 +102,10 @@ class LogFile:
         try:
             chunk = self._text.read(CHUNK_BYTES)
         except (OSError, EOFError) as error:
-            raise ProblemError(f"{self.path} is damaged: {error}") from None
+            raise ProblemError(f"{self.name} is damaged: {error}") from None
         except Exception as error:
             if type(error).__module__.startswith(("zlib", "zstandard")):
-                raise ProblemError(f"{self.path} is damaged: {error}") from None
+                raise ProblemError(f"{self.name} is damaged: {error}") from None
             raise
         return chunk
 
@@ -120,11 +130,20 @@ def read_text(path: Path) -> list[bytes]:
     """
     with LogFile(path) as log:
         lines = [line for batch in log.batches(50_000) for line in batch]
-    head = b"\n".join(lines[:100])[:HEAD_BYTES]
-    if head.startswith(UTF16):
-        raise ProblemError(f"{path} is UTF-16 text; convert it first: iconv -f UTF-16 -t UTF-8 {path.name}")
-    if b"\x00" in head:
-        raise ProblemError(f"{path} is a binary file, not a log: it has zero bytes near its start")
+    check_text(lines, str(path))
     if not any(line.strip() for line in lines):
         raise ProblemError(f"{path} has only blank lines")
     return lines
+
+
+def check_text(lines: list[bytes], name: str) -> None:
+    """Look at the first lines of a file.
+
+    Raises:
+        ProblemError: they are no text.
+    """
+    head = b"\n".join(lines[:100])[:HEAD_BYTES]
+    if head.startswith(UTF16):
+        raise ProblemError(f"{name} is UTF-16 text; convert it first: iconv -f UTF-16 -t UTF-8 {Path(name).name}")
+    if b"\x00" in head:
+        raise ProblemError(f"{name} is a binary file, not a log: it has zero bytes near its start")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from cli import deadletters, demo, detecting, job, learn, process, send, services, stack, triage
+from cli import deadletters, demo, detecting, inspecting, job, learn, process, send, services, stack, triage
 from cli.help import Commands
 from cli.shell import Root, Shell
 
@@ -73,6 +73,8 @@ def root(
 
 app.command(rich_help_panel=QUICK, cls=detecting.DetectCommand)(detecting.detect)
 
+app.command(rich_help_panel=QUICK)(inspecting.inspect)
+app.command(rich_help_panel=QUICK)(inspecting.parse)
 app.command(rich_help_panel=QUICK)(demo.demo)
 
 app.command(rich_help_panel=STACK)(stack.up)

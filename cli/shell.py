@@ -77,13 +77,16 @@ class Shell:
         sys.stdout.flush()
 
     @contextmanager
-    def progress(self, total: float | None, words: str, unit: str = "lines") -> Iterator["Advance"]:
+    def progress(
+        self, total: float | None, words: str, unit: str = "lines", *, shown: bool = True
+    ) -> Iterator["Advance"]:
         """Show a progress bar on standard error while the block runs; silent where that is no terminal.
 
         Args:
             total: what counts as done, or None where nobody knows.
             words: what is going on.
             unit: what is counted.
+            shown: False where it would get into the way of what is written.
         """
         from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
@@ -95,7 +98,7 @@ class Shell:
             TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
         )
-        with Progress(*columns, console=self.err, transient=True, disable=not self.err.is_terminal) as bar:
+        with Progress(*columns, console=self.err, transient=True, disable=not (shown and self.err.is_terminal)) as bar:
             yield Advance(bar, bar.add_task(words, total=total, note=""), unit)
 
 

@@ -61,6 +61,11 @@ DEFAULT_MASKS: tuple[tuple[str, str], ...] = (
 """The masks of every service, in order: of two that match at one place, the first wins."""
 
 
+HASH = r"^(?:[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}|[0-9a-fA-F]{128})$"
+"""What ``HEX`` matched is shown as ``HASH`` where it is as long as a digest (MD5 to SHA-512) or a container's id. A
+mask of its own would find nothing more, and cost 3 % of parsing on HDFS."""
+
+
 class MaskSettingsError(ValueError):
     """A service's own mask cannot be used; the message names the mask and the reason."""
 
@@ -88,6 +93,24 @@ class Masks:
         """Replace what varies in a column of messages by ``MARK``."""
         return message.str.replace_all(self.alternation, MARK)
 
+    def types(self, parts: pl.Series) -> tuple[pl.Series, pl.Series]:
+        """Return the names of the masks that found these texts, ``*`` for none, and what is kept of each: [k] both.
+
+        What is kept is the beginning of the text that is shown before the name, see ``KEPT``.
+        """
+        distinct = parts.unique()
+        names = pl.Series("name", ["*"]).new_from_index(0, len(distinct))
+        shown = pl.Series("kept", [""]).new_from_index(0, len(distinct))
+        for name, pattern in reversed(self.named):
+            which = distinct.str.contains(f"^(?:{pattern})$")
+            kept = KEPT.get(name, "")
+            names = names.set(which, name)
+            shown = shown.set(which, "")
+            if kept and pattern.startswith(kept):
+                shown = shown.set(which & distinct.str.starts_with(kept), kept)
+        names = names.set((names == "HEX") & distinct.str.contains(HASH), "HASH")
+        return parts.replace_strict(distinct, names), parts.replace_strict(distinct, shown)
+
     def name(self, messages: pl.Series, masked: list[str]) -> list[str]:
         """Write masked texts with the types of their masks, as in ``Receiving <NUM> from <IP>``: [n].
 
@@ -95,13 +118,8 @@ class Masks:
         """
         pieces = messages.str.extract_all(self.alternation)
         counts = pieces.list.len().to_list()
-        flat = pieces.explode().drop_nulls()
-        names = pl.Series([None], dtype=pl.String).new_from_index(0, len(flat))
-        for name, pattern in reversed(self.named):
-            kept = KEPT.get(name, "")
-            shown = f"{kept}<{name}>" if pattern.startswith(kept) else f"<{name}>"
-            names = names.set(flat.str.contains(f"^(?:{pattern})$"), shown)
-        every = names.fill_null("<*>").to_list()
+        names, kept = self.types(pieces.explode().drop_nulls())
+        every = (kept + "<" + names + ">").to_list()
         named, start = [], 0
         for text, count in zip(masked, counts, strict=True):
             parts = text.split(MARK)

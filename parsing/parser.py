@@ -228,6 +228,12 @@ class Parser:
         """Take over the expression that another parser found to tie lines together, if it did."""
         self._sessions.adopt(other._sessions)
 
+    def settle(self) -> None:
+        """Fix what is still open by the lines seen so far, as where a log ends before ``LEARN_LINES``."""
+        if self._learning and self._seen:
+            self._fix()
+            self.dirty = True
+
     def dump(self) -> bytes:
         """Encode the state.
 

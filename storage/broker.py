@@ -58,6 +58,7 @@ __all__ = [
     "ensure_topics",
     "log_pattern",
     "log_topics",
+    "newest_records",
     "partitions_of",
     "producer",
     "read_all",
@@ -261,10 +262,15 @@ def partitions_of(client: KafkaConsumer, topics: Iterable[str]) -> list[TopicPar
     ]
 
 
-def read_all(settings: AppSettings, topic: str) -> Iterator[Record]:
+def read_all(settings: AppSettings, topic: str, newest: int | None = None) -> Iterator[Record]:
     """All records of a topic from its start to its end at the time of the call; nothing where there is no such topic.
 
     Records of one partition come in order.
+
+    Args:
+        settings: where Kafka is.
+        topic: which one.
+        newest: only as many of each partition, the last ones.
 
     Raises:
         BrokerUnreachableError: Kafka does not answer.
@@ -273,6 +279,8 @@ def read_all(settings: AppSettings, topic: str) -> Iterator[Record]:
         partitions = partitions_of(client, [topic])
         ends = client.end_offsets(partitions) if partitions else {}
         starts = client.beginning_offsets(partitions) if partitions else {}
+        if newest is not None:
+            starts = {partition: max(start, ends[partition] - newest) for partition, start in starts.items()}
         left = {partition for partition in partitions if starts[partition] < ends[partition]}
         client.assign(sorted(left))
         for partition in left:
@@ -286,6 +294,16 @@ def read_all(settings: AppSettings, topic: str) -> Iterator[Record]:
             for partition in [partition for partition in left if client.position(partition) >= ends[partition]]:
                 left.remove(partition)
                 client.pause(partition)
+
+
+def newest_records(settings: AppSettings, topic: str, count: int) -> list[Record]:
+    """The ``count`` newest records of a topic by their timestamps, or as many as there are, in offset order.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+    """
+    found = sorted(read_all(settings, topic, newest=count), key=lambda record: (record.timestamp, record.offset))
+    return sorted(found[-count:], key=lambda record: (record.partition, record.offset))
 
 
 def read_at(settings: AppSettings, wanted: Mapping[tuple[str, int], Iterable[int]]) -> Iterator[Record]:
