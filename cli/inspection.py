@@ -107,7 +107,7 @@ class Inspection:
         self.lines += len(lines)
         self.bytes += len(lines.blob)
         self.cut += parsed.cut
-        self.overflow += parsed.overflow
+        self.overflow += sum(parsed.overflow.values())
         self.dead.update(letter.reason for letter in parsed.dead)
         self.odd = added(self.odd, parsed.odd)
         if not frame.height:

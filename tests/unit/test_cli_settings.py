@@ -181,7 +181,7 @@ def test_service_settings_fill_in_the_service(tmp_path):
     [
         ('service = "shop"', r"service is 'shop'.*says 'pay'"),
         ("budget.rate = 1", r"pay\.toml, line 1: budget\.rate is not a setting; known here: false_alarm_rate"),
-        ("colour = 1", r"colour is not a setting; known here: service, format, masks"),
+        ("colour = 1", r"colour is not a setting; known here: service, format, format_pattern, format_time, masks"),
         ("session.gap_seconds = -1", r"session\.gap_seconds: .*greater than 0, found -1"),
         ('session.by = "user"', r"session\.by: .*'auto', 'identifier' or 'window', found 'user'"),
         ('[[masks]]\nname = "user"\npattern = "u"', r"masks\.0\.name"),
