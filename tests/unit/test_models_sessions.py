@@ -91,7 +91,7 @@ def plain(windows):
 line = st.fixed_dictionaries(
     {
         "session": st.sampled_from(["", "a", "b", "c", "d", "e", "ü"]),
-        "template": st.integers(2, 9),
+        "template": st.integers(16, 23),
         "partition": st.sampled_from([0, 0, 1]),
         "step": st.sampled_from([0, 1, 1, 2, 7, -3]),
         "timed": st.sampled_from([True, True, True, False]),
