@@ -79,29 +79,39 @@ class Continuations:
 
     state: int = 0
 
-    def find(self, text: pl.Series, starts: NDArray[np.uint16] | None, pieces: Pieces | None) -> Flags | None:
+    def find(
+        self, text: pl.Series, starts: NDArray[np.uint16] | None, pieces: Pieces | None, bare: Flags | None = None
+    ) -> Flags | None:
         """Say which lines go on with one before them: [n], or None where none does.
 
         Args:
             text: [n] the lines' own texts, without JSON and stamps, first lines only.
             starts: [n] their first two bytes (``parsing.decode.Text``), where they are known.
             pieces: what a container runtime has cut.
+            bare: [n] which lines have no header: one that has does not go on with another. None: none has.
         """
         if not len(text):
             return None
-        found = self._stacks(text, starts)
+        found = self._stacks(text, starts, bare)
         if pieces is not None:
             cut = self._cut(pieces)
             found = cut if found is None else found | cut
+        if found is not None and bare is not None:
+            found &= bare
         return found if found is not None and found.any() else None
 
-    def _stacks(self, text: pl.Series, starts: NDArray[np.uint16] | None) -> Flags | None:
+    def _stacks(self, text: pl.Series, starts: NDArray[np.uint16] | None, bare: Flags | None) -> Flags | None:
         """Find the lines of stacks among those whose first two bytes allow it, and those right behind them."""
+        if bare is not None and not bare.any():
+            self.state &= ~1
+            return None
         may = text.str.contains(_MAY_BE_TEXT).to_numpy() if starts is None else _MAY_BE[starts]
+        if bare is not None:
+            may = may & bare
         if not may.any() and not self.state & 1:
             return None
         behind = np.concatenate([[bool(self.state & 1)], may[:-1]])
-        rows = np.flatnonzero(may | behind)
+        rows = np.flatnonzero(may | behind if bare is None else (may | behind) & bare)
         shapes = text[pl.Series(rows)].alias("text").to_frame().select_seq(_SHAPES)
         kinds = np.full(len(text), _OTHER)
         for name, kind in (("follower", _FOLLOWER), ("opener", _OPENER), ("frame", _FRAME)):

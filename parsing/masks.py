@@ -76,6 +76,8 @@ class Masks:
 
     named: tuple[tuple[str, str], ...]
     alternation: str
+    kinds: str
+    """The same for the whole of a text, each mask as a group: which of them found it."""
 
     @classmethod
     def build(cls, own: Iterable[MaskOptions] = ()) -> "Masks":
@@ -87,7 +89,8 @@ class Masks:
         named = [(mask.name, _checked(mask)) for mask in own]
         # Word boundaries by ASCII: Unicode's would throw polars' fast engine out at the first letter beyond ASCII.
         named += [(name, pattern.replace(r"\b", r"(?-u:\b)")) for name, pattern in DEFAULT_MASKS]
-        return cls(tuple(named), "|".join(f"(?:{pattern})" for _, pattern in named))
+        groups = "|".join(f"(?P<{_group(number)}>{pattern})" for number, (_, pattern) in enumerate(named))
+        return cls(tuple(named), "|".join(f"(?:{pattern})" for _, pattern in named), f"^(?:{groups})$")
 
     def masked(self, message: pl.Expr) -> pl.Expr:
         """Replace what varies in a column of messages by ``MARK``."""
@@ -101,11 +104,14 @@ class Masks:
         distinct = parts.unique()
         names = pl.Series("name", ["*"]).new_from_index(0, len(distinct))
         shown = pl.Series("kept", [""]).new_from_index(0, len(distinct))
-        for name, pattern in reversed(self.named):
-            which = distinct.str.contains(f"^(?:{pattern})$")
+        # In one go: polars keeps 32 expressions compiled, and there are as many masks.
+        found = distinct.str.extract_groups(self.kinds).struct.unnest()
+        for number, (name, pattern) in enumerate(self.named):
+            which = found[_group(number)].is_not_null()
+            if not which.any():
+                continue
             kept = KEPT.get(name, "")
             names = names.set(which, name)
-            shown = shown.set(which, "")
             if kept and pattern.startswith(kept):
                 shown = shown.set(which & distinct.str.starts_with(kept), kept)
         names = names.set((names == "HEX") & distinct.str.contains(HASH), "HASH")
@@ -130,6 +136,11 @@ class Masks:
                 named.append("".join(part + kind for part, kind in zip(parts, [*types, ""], strict=True)))
             start += count
         return named
+
+
+def _group(number: int) -> str:
+    """Return a group's name that no expression of a service has."""
+    return f"logcanary_mask_{number}"
 
 
 def _checked(mask: MaskOptions) -> str:

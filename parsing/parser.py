@@ -421,12 +421,10 @@ class Parser:
     ) -> NDArray[np.bool_] | None:
         """Say which lines go on with one before them; a line with a header does not."""
         state = self._continuations.state
-        continued = self._continuations.find(text, starts, pieces)
+        bare = None if headers.header is None else headers.header.is_null().to_numpy()
+        continued = self._continuations.find(text, starts, pieces, bare)
         self.dirty |= self._continuations.state != state
-        if continued is None or headers.header is None:
-            return continued
-        continued &= headers.header.is_null().to_numpy()
-        return continued if continued.any() else None
+        return continued
 
     def _fields(
         self,
@@ -617,9 +615,10 @@ def _cut_short(read: _Read, events: Events) -> int:
     long = np.zeros(len(events), dtype=np.bool_)
     if ending:
         long |= np.isin(events.template_ids(), np.array(ending, dtype=np.uint64))
-    if int(read.text.str.len_bytes().max() or 0) > MAX_MESSAGE:  # type: ignore[arg-type]
+    rows = (read.text.str.len_bytes() > MAX_MESSAGE).arg_true()
+    if len(rows):
         frame, whole = read.messages()
-        long |= frame.select((whole.str.len_chars() > MAX_MESSAGE).alias("long"))["long"].to_numpy()
+        long[rows] |= frame[rows].select((whole.str.len_chars() > MAX_MESSAGE).alias("long"))["long"].to_numpy()
     return int(np.count_nonzero(long))
 
 
