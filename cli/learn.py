@@ -1,4 +1,4 @@
-"""``logcanary train``, ``models``, ``evaluate`` and ``bench``: learning and measuring."""
+"""``logcanary train``, ``models`` and ``bench``: learning, and measuring speed."""
 
 # ruff: noqa: PLC0415  (imports inside: the help must be there at once)
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from models.registry import Registry
 
 models_app = Commands(no_args_is_help=True, help="Bundles in the registry, and which of them is live.")
-evaluate_app = Commands(no_args_is_help=True, help="How well the detectors do on labelled data.")
 bench_app = Commands(no_args_is_help=True, help="How fast the pipeline is, and how good its templates.")
 
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
@@ -190,32 +189,6 @@ def _registry(state: Shell) -> "tuple[Registry, dict[str, BundlePointer]]":
 
     hdfs = state.settings.hdfs
     return Registry(open_files(hdfs), hdfs.root), read_control(state.settings).pointers
-
-
-@evaluate_app.callback()
-def _evaluate() -> None:
-    """Group the data sets as verbs."""
-
-
-@evaluate_app.command("hdfs")
-def evaluate_hdfs(
-    context: typer.Context,
-    *,
-    data: Data,
-    split: Annotated[float, typer.Option("--split", min=0.05, max=0.95, help="Share of the blocks learnt.")] = 0.8,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings with different seeds.")] = 3,
-    as_json: Json = False,
-) -> None:
-    """Precision, recall and F1 on labelled HDFS blocks, in the order of time, core only.
-
-    The folder holds hdfs.log.gz and labels.csv.
-
-    Example:
-      logcanary evaluate hdfs --data ../shared/data/hdfs --json
-    """
-    from training.evaluate import evaluate_hdfs as run
-
-    _report(shell(context), run(data, split=split, seeds=seeds, progress=shell(context).say), as_json)
 
 
 @bench_app.callback()

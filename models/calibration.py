@@ -7,6 +7,7 @@ fall to 1/e with each nat, which is what a surprise means where the model is rig
 """
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,3 +84,80 @@ class Calibrated:
         if log_share <= self._log_share[-1]:
             return float(self._worst[-1] + self._log_share[-1] - log_share)
         return float(np.interp(-log_share, -self._log_share, self._worst))
+
+
+WINDOW = 8192
+"""Newest held-back figures a tail is made of: 40 above a budget of 0.5 %; 64 KiB a detector."""
+TAIL_SHARE = 0.05
+"""The mean excess over the figure that this share of them passes says how fast the share falls beyond the highest."""
+SMALLEST = 1e-6
+"""Figures are not told apart below that."""
+ALIKE = 0.05
+"""A figure is no stranger than one that is lower by less than this share of it: what was never seen looks a little
+stranger with everything that is learnt, and must not be raised for that alone."""
+
+
+class Tail:
+    """How strange normal items are: the newest ``WINDOW`` figures of held-back time, and what lies beyond them.
+
+    Figures are counted. Beyond the highest the share of normal items falls by 1/e with each mean excess over the bar
+    that ``TAIL_SHARE`` of them pass (peaks over threshold with exponential excesses: Pickands 1975, Balkema and de Haan
+    1974, shape 0): detectors whose highest figure is passed stay comparable.
+    """
+
+    def __init__(self) -> None:
+        self._figures = np.zeros(0)
+        self._rising = np.zeros(0)
+
+    def __len__(self) -> int:
+        return len(self._figures)
+
+    def add(self, figures: NDArray[np.float64]) -> None:
+        """Take in figures of normal items, the newest last; the oldest make room."""
+        self._figures = np.concatenate([self._figures, figures])[-WINDOW:]
+        self._rising = np.sort(self._figures)
+
+    def merge(self, other: "Tail") -> None:
+        """Take over the figures of another shard; where both are full, the newest half of each."""
+        mine, theirs = self._figures, other._figures
+        room = max(WINDOW // 2, WINDOW - len(theirs))
+        self._figures = np.zeros(0)
+        self.add(np.concatenate([mine[-room:], theirs[-(WINDOW - min(room, len(mine))) :]]))
+
+    def rarity(self, figures: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Minus the logarithm of the share of normal items that are at least as strange: [n] nats, at least 0."""
+        n = len(self._rising)
+        if not n:
+            return np.zeros(len(figures))
+        least = figures * (1 - ALIKE)
+        # One more than were counted: what was never passed is not impossible.
+        above = n - np.searchsorted(self._rising, least, side="left")
+        counted = np.log((n + 1) / (above + 1))
+        tail = int(n * TAIL_SHARE)
+        bar = float(self._rising[n - 1 - tail])
+        excess = self._rising[n - tail :] - bar
+        scale = max(SMALLEST, float(excess.mean()) if tail and excess[-1] > 0 else _scale(self._rising))
+        reached = np.log((n + 1) / (n - np.searchsorted(self._rising, bar, side="right") + 1))
+        beyond = np.maximum(counted, reached + (least - bar) / scale)
+        rarity: NDArray[np.float64] = np.where(least > self._rising[-1], beyond, counted)
+        return rarity
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All there is to save."""
+        return {"figures": self._figures}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[np.generic]]) -> "Tail":
+        """Make one of what ``columns`` gave.
+
+        Raises:
+            ValueError, KeyError: They do not fit.
+        """
+        tail = cls()
+        tail.add(columns["figures"].astype(np.float64))
+        return tail
+
+
+def _scale(rising: NDArray[np.float64]) -> float:
+    """The mean of all figures where the tail has no spread of its own; 1 where all are 0."""
+    return float(rising.mean()) or 1.0

@@ -3,14 +3,16 @@
 Blocks in the order of their first line; the first ``split`` of the blocks are learnt, the rest is tested, and a block
 belongs wholly to the side of its first line. Nothing is chosen on the test side: thresholds, epochs and the end event
 come from the newest fifth of the learnt side (``training.learner``). Two ways of learning are printed: *clean*
-(anomalous blocks taken out, as in the papers) and *unfiltered* (as they come, which is what production has).
+(anomalous blocks taken out, as in the papers) and *unfiltered* (as they come, which is what production has), and each
+with the detectors frozen after it and learning while they run (``training.session_bench``).
 """
 
 import csv
 import gzip
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from numpy.typing import NDArray
 from contracts.records import Detection
 from contracts.service import DetectorOptions, ServiceSettings, SessionOptions
 from models.bundle import Bundle
+from models.finished import Sessions
 from models.learning import Say
 from models.scorer import Scorer
 from models.sessions import SessionTable
@@ -27,11 +30,14 @@ from parsing.events import Events, Lines
 from parsing.parser import Parser
 from training.dataset import ALL_SESSIONS, BATCH_LINES, Dataset, build
 from training.learner import TrainingError, learn
+from training.measures import summary
+from training.session_bench import Learnt, ensemble_of, flags_of, judge, kinds_of, sequences_of
 
 BLOCK = re.compile(rb"blk_-?\d+")
 ENDLESS_SECONDS = 1e9
-"""Blocks are known whole here: no gap ends one. In the job the same is a ``session.gap_seconds`` of years."""
-BOOTSTRAPS = 1_000
+"""For windows blocks are known whole: no gap ends one. In the job the same is a ``session.gap_seconds`` of years."""
+GAP_MS = int(SessionOptions().gap_seconds * 1000)
+"""For finished sessions the gap is the default one."""
 
 Flags = NDArray[np.bool_]
 
@@ -116,20 +122,27 @@ def service_settings(service: str = "hdfs", kind: str = "deeplog", seed: int = 0
     )
 
 
+MODES = ("frozen", "learning")
+
+
 def evaluate_hdfs(
     data: Path,
     *,
     split: float = 0.8,
     seeds: int = 3,
     test_data: Path | None = None,
+    frozen: bool = False,
     progress: Say = lambda words: None,
 ) -> dict[str, Any]:
-    """Measure DeepLog, n-grams and new templates on labelled HDFS blocks.
+    """Measure bundles, session detectors and their ensemble on labelled HDFS blocks.
 
     Returns:
-        ``<detector>.{precision, recall, f1, false_alarm_rate, f1_unique, ...}`` for clean learning (means over seeds,
-        with their spread and 95 % bootstrap intervals), the same below ``unfiltered``, and ``lines``, ``sessions``,
-        ``anomalies``, ``learnt_sessions``.
+        ``<detector>.{precision, recall, f1, false_alarm_rate, f1_unique, ...}`` (``training.measures.summary``) for
+        clean learning, the same below ``unfiltered``, and ``lines``, ``sessions``, ``anomalies``, ``learnt_sessions``.
+        The rows of session detectors are those of learning while running, or of ``frozen``; both are below
+        ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``ngram`` (bundles) and ``new_template_naive`` are
+        frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does not learn while running;
+        ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are.
     """
     as_it_comes, clean, test = split_hdfs(data, split, test_data)
     truth = np.array([block.anomalous for block in test.blocks])
@@ -141,35 +154,69 @@ def evaluate_hdfs(
         "learnt_sessions": len(clean.blocks),
         "split": split,
         "seeds": seeds,
+        "mode": MODES[0 if frozen else 1],
     }
     for name, learnt in (("clean", clean), ("unfiltered", as_it_comes)):
         progress(f"Learn from {len(learnt.blocks):,} blocks, {name}")
-        found = _detectors(learnt, test, seeds, progress)
-        unique = _unique(test, found.pop("sequences")[0])
-        rows = {detector: _summary(flags, truth, unique) for detector, flags in found.items()}
+        found = _found(learnt, test, seeds, progress)
+        rows = {mode: _rows(found, mode, truth) for mode in MODES}
+        part = rows[report["mode"]] | {mode: _of_sessions(rows[mode]) for mode in MODES}
         if name == "clean":
-            report |= rows
+            report |= part | {"kinds": {kind: int(which.sum()) for kind, which in found.kinds.items()}}
         else:
-            report["unfiltered"] = rows | {"learnt_sessions": len(learnt.blocks)}
+            report["unfiltered"] = part | {"learnt_sessions": len(learnt.blocks)}
     return report
 
 
-def _detectors(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> dict[str, list[Any]]:
-    """For each detector the flagged blocks [blocks] of each seed; ``sequences`` are the tested template sequences."""
-    found: dict[str, list[Any]] = {"deeplog": [], "deeplog_top_g": [], "ngram": [], "new_template": []}
+BUNDLES = ("deeplog", "deeplog_top_g", "ngram", "new_template_naive")
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Which blocks each detector raised, for each seed, and what is known of the blocks."""
+
+    flags: dict[str, dict[str, list[Flags]]]  # mode -> detector -> seeds
+    unique: NDArray[np.int64]
+    kinds: dict[str, Flags]
+
+
+def _found(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> _Found:
     prepared = Prepared.of(learnt)
+    tested = prepared.tested(test)
+    flags: dict[str, dict[str, list[Flags]]] = {mode: {} for mode in MODES}
+
+    def add(detector: str, raised: Flags, modes: Sequence[str] = MODES) -> None:
+        for mode in modes:
+            flags[mode].setdefault(detector, []).append(raised)
+
     for seed in range(seeds):
         say(f"DeepLog, seed {seed}")
-        settings = service_settings(seed=seed)
-        bundle = learn(prepared.dataset, settings)
-        tested = prepared.tested(test)
-        found["deeplog"].append(tested.flagged(bundle))
-        found["deeplog_top_g"].append(tested.flagged(_by_top_g(bundle)))
+        bundle = learn(prepared.dataset, service_settings(seed=seed))
+        add("deeplog", tested.flagged(bundle))
+        add("deeplog_top_g", tested.flagged(_by_top_g(bundle)))
+        for mode in MODES:
+            with_model = tested.by_detector(prepared.learnt, bundle, learning=mode == "learning")
+            add("sequence", with_model["sequence"], [mode])
+            add("ensemble_with_sequence", with_model["ensemble"], [mode])
+    for mode in MODES:
+        say(f"Session detectors, {mode}")
+        for detector, raised in tested.by_detector(prepared.learnt, learning=mode == "learning").items():
+            add(detector, raised, [mode])
+        doubting = tested.by_detector(prepared.learnt.doubting(), learning=mode == "learning")
+        add("ensemble_doubting", doubting["ensemble"], [mode])
     say("n-grams, new templates")
-    found["ngram"].append(tested.flagged(learn(prepared.dataset, service_settings(kind="ngram"))))
-    found["new_template"].append(tested.new_template(prepared.dataset.material.templates.keys()))
-    found["sequences"] = [tested.sequences()]
-    return found
+    add("ngram", tested.flagged(learn(prepared.dataset, service_settings(kind="ngram"))))
+    add("new_template_naive", tested.new_template(prepared.dataset.material.templates.keys()))
+    truth = np.array([block.anomalous for block in test.blocks])
+    return _Found(flags, sequences_of(tested.whole, tested.names), kinds_of(tested.whole, tested.names, truth))
+
+
+def _rows(found: _Found, mode: str, truth: Flags) -> dict[str, Any]:
+    return {detector: summary(runs, truth, found.unique, found.kinds) for detector, runs in found.flags[mode].items()}
+
+
+def _of_sessions(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return {detector: row for detector, row in rows.items() if detector not in BUNDLES}
 
 
 def _by_top_g(bundle: Bundle) -> Bundle:
@@ -181,9 +228,10 @@ def _by_top_g(bundle: Bundle) -> Bundle:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A learnt side as a data set, and the state of the parser after it."""
+    """A learnt side as a data set and as finished sessions, and the state of the parser after it."""
 
     dataset: Dataset
+    learnt: Learnt
     parser_state: bytes
 
     @classmethod
@@ -191,7 +239,10 @@ class Prepared:
         """Parse the learnt side."""
         parser = Parser(service_settings())
         dataset = build(batches(learnt.lines, "hdfs"), service_settings(), parser=parser)
-        return cls(dataset, parser.dump())
+        state = parser.dump()
+        again = Parser(service_settings())
+        whole = whole_sessions([again.parse(batch).events for batch in batches(learnt.lines, "hdfs")])
+        return cls(dataset, Learnt.of(whole, [block.name for block in learnt.blocks], GAP_MS), state)
 
     def tested(self, test: Labelled) -> "ParsedTest":
         """Parse the tested side with what the parser has learnt, as the running job would."""
@@ -200,12 +251,38 @@ class Prepared:
         return ParsedTest(test, [parser.parse(batch).events for batch in batches(test.lines, "hdfs")])
 
 
+def whole_sessions(events: Sequence[Events]) -> Sessions:
+    """Whole sessions of a log that is over; one that would still have been open was known to be over with the log."""
+    joined = Events.concat(events)
+    return Sessions.of(joined, closed_ms=int(joined.column("time").max()))
+
+
 @dataclass(frozen=True)
 class ParsedTest:
     """The tested side as events."""
 
     labelled: Labelled
     events: list[Events]
+
+    @property
+    def names(self) -> list[str]:
+        """Of the blocks, in the order of their first lines."""
+        return [block.name for block in self.labelled.blocks]
+
+    @cached_property
+    def whole(self) -> Sessions:
+        """The blocks as whole sessions."""
+        return whole_sessions(self.events)
+
+    @cached_property
+    def states(self) -> Sessions:
+        """The blocks in every state in which they rested."""
+        return self.whole.resting(GAP_MS)
+
+    def by_detector(self, learnt: Learnt, bundle: Bundle | None = None, *, learning: bool) -> dict[str, Flags]:
+        """[blocks] Which blocks each session detector raises, a bundle's model if one is given, and their ensemble."""
+        ensemble = ensemble_of(learnt, service_settings().budget.false_alarm_rate, bundle)
+        return flags_of(ensemble, self.states, judge(ensemble, self.states, learning), self.names)
 
     def detections(self, bundle: Bundle) -> list[Detection]:
         """What the job would raise, with the ends of all sessions at the end."""
@@ -229,16 +306,6 @@ class ParsedTest:
             strange |= set(frame.filter(~frame["template"].is_in(list(known)))["session"].to_list())
         return self._named(strange)
 
-    def sequences(self) -> dict[str, tuple[int, ...]]:
-        """The templates of each block in order."""
-        found: dict[str, list[int]] = {}
-        for events in self.events:
-            for session, template in zip(
-                events.frame["session"].to_list(), events.frame["template"].to_list(), strict=True
-            ):
-                found.setdefault(session, []).append(template)
-        return {session: tuple(templates) for session, templates in found.items()}
-
     def _named(self, names: set[str]) -> Flags:
         return np.array([block.name in names for block in self.labelled.blocks])
 
@@ -250,45 +317,3 @@ def batches(lines: Sequence[bytes], service: str, arrival_ms: int = 4_000_000_00
         offsets = np.arange(start, start + len(chunk), dtype=np.int64)
         arrivals = np.full(len(chunk), arrival_ms, dtype=np.int64)
         yield Lines.from_list(service, f"logs.{service}", 0, offsets, arrivals, chunk)
-
-
-def _unique(test: Labelled, sequences: dict[str, tuple[int, ...]]) -> NDArray[np.int64]:
-    """[blocks] number of the block's distinct sequence."""
-    numbers: dict[tuple[int, ...], int] = {}
-    return np.array([numbers.setdefault(sequences.get(block.name, ()), len(numbers)) for block in test.blocks])
-
-
-def _summary(runs: list[Flags], truth: Flags, unique: NDArray[np.int64]) -> dict[str, Any]:
-    """Means over the seeds, the spread of F1, and a 95 % bootstrap interval of the first seed's F1."""
-    figures = [measures(flags, truth) for flags in runs]
-    first = np.array([int(np.flatnonzero(unique == number)[0]) for number in range(int(unique.max()) + 1)])
-    distinct = [measures(flags[first], truth[first])["f1"] for flags in runs]
-    row: dict[str, Any] = {name: float(np.mean([one[name] for one in figures])) for name in figures[0]}
-    row["f1_unique"] = float(np.mean(distinct))
-    row["f1_by_seed"] = [one["f1"] for one in figures]
-    row["f1_interval"] = _bootstrap(runs[0], truth)
-    row["unique_sequences"] = len(first)
-    return row
-
-
-def measures(flags: Flags, truth: Flags) -> dict[str, float]:
-    """Precision, recall, F1 and the false-alarm rate; 0 where nothing was raised or nothing was to be found.
-
-    >>> measures(np.array([True, True, False]), np.array([True, False, False]))
-    {'precision': 0.5, 'recall': 1.0, 'f1': 0.6666666666666666, 'false_alarm_rate': 0.5}
-    """
-    hits = int((flags & truth).sum())
-    raised, wanted, normal = int(flags.sum()), int(truth.sum()), int((~truth).sum())
-    return {
-        "precision": hits / raised if raised else 0.0,
-        "recall": hits / wanted if wanted else 0.0,
-        "f1": 2 * hits / (raised + wanted) if raised + wanted else 0.0,
-        "false_alarm_rate": (raised - hits) / normal if normal else 0.0,
-    }
-
-
-def _bootstrap(flags: Flags, truth: Flags) -> list[float]:
-    rng = np.random.default_rng(0)
-    drawn = (rng.integers(0, len(truth), len(truth)) for _ in range(BOOTSTRAPS))
-    figures = [measures(flags[rows], truth[rows])["f1"] for rows in drawn]
-    return [float(figure) for figure in np.quantile(figures, [0.025, 0.975])]

@@ -26,8 +26,9 @@ from storage.broker import consumer
 from storage.control import ControlWriter, read_control
 from storage.files import open_files
 from streaming.submit import cancel, submit
-from training.evaluate import Labelled, Prepared, measures, service_settings, split_hdfs
+from training.evaluate import Labelled, Prepared, service_settings, split_hdfs
 from training.learner import learn
+from training.measures import measures
 from training.trainer import train
 
 HDFS = "way-hdfs"

@@ -15,8 +15,9 @@ from parsing.events import Lines
 from storage.archive import SCHEMA
 from storage.files import LocalFiles
 from training.dataset import Dataset, build, interleaved, lines_of
-from training.evaluate import Labelled, ParsedTest, batches, measures, split_hdfs
+from training.evaluate import Labelled, ParsedTest, batches, split_hdfs
 from training.learner import learn
+from training.measures import measures
 
 SERVICE = "shop"
 STEPS = [
