@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import deadletters, demo, detecting, evaluating, inspecting, job, learn, process, send, services, stack, triage
+from cli import deadletters, demo, detecting, evaluating, evaluating_faults, job, learn, process, send, services, stack, triage
 from cli.help import Commands
 from cli.shell import Root, Shell
 
@@ -95,6 +96,7 @@ app.add_typer(deadletters.app, name="deadletters", rich_help_panel=TRIAGE)
 app.command(rich_help_panel=MODELS)(learn.train)
 app.add_typer(learn.models_app, name="models", rich_help_panel=MODELS)
 
+evaluating.app.command("trainticket")(evaluating_faults.evaluate_trainticket)
 app.add_typer(evaluating.app, name="evaluate", rich_help_panel=MEASURE)
 app.add_typer(learn.bench_app, name="bench", rich_help_panel=MEASURE)
 

@@ -1,0 +1,86 @@
+"""Who calls whom, as the traces say, and which findings only pass on what broke further down.
+
+    graph = CallGraph()
+    graph.learn(traces)
+    broken, passed_on = blame(findings, graph)
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from models.tracing.findings import Finding
+from models.tracing.traces import NO_PARENT, Traces
+
+LEAST_CALLS = 3
+LEAST_SHARE = 0.01
+"""Of a service's spans that a caller must hold: clocks of two machines differ, and now and then a span seems to lie in
+one that did not call it."""
+SHARED = 0.5
+"""Of a finding's traces that must show the other one as well."""
+
+
+class CallGraph:
+    """Counted calls between services."""
+
+    def __init__(self) -> None:
+        self._calls: Counter[tuple[int, int]] = Counter()  # (caller, callee)
+        self._spans: Counter[int] = Counter()
+
+    def learn(self, traces: Traces) -> None:
+        """Count the calls of finished traces."""
+        services = traces.span_services
+        called = np.flatnonzero(traces.parents != NO_PARENT)
+        pairs = np.stack([services[traces.parents[called]], services[called]])
+        distinct, counts = np.unique(pairs, axis=1, return_counts=True)
+        for caller, callee, count in zip(*distinct.tolist(), counts.tolist(), strict=True):
+            self._calls[caller, callee] += count
+        for service, count in zip(*(part.tolist() for part in np.unique(services, return_counts=True)), strict=True):
+            self._spans[service] += count
+
+    def callers(self, service: int) -> set[int]:
+        """Direct callers."""
+        least = max(LEAST_CALLS, LEAST_SHARE * self._spans[service])
+        return {
+            caller
+            for (caller, callee), count in self._calls.items()
+            if callee == service and caller != service and count >= least
+        }
+
+    def above(self, service: int) -> set[int]:
+        """All services whose requests may run through this one: its callers, theirs, and so on."""
+        found: set[int] = set()
+        open_ = [service]
+        while open_:
+            new = self.callers(open_.pop()) - found
+            found |= new
+            open_ += new
+        return found
+
+
+def blame(findings: Sequence[Finding], graph: CallGraph) -> tuple[list[Finding], list[tuple[Finding, Finding]]]:
+    """Tell findings on services where something broke from those on services that pass it on.
+
+    A finding is passed on if half of its traces show another one on a service further down, which does not call back.
+
+    Returns:
+        The findings that stand, the strongest first, and pairs of one that does not and the one that explains it.
+    """
+    by_strength = sorted(findings, key=lambda finding: -finding.nats)
+    above = {service: graph.above(service) for service in {finding.blamed for finding in findings}}
+    standing: list[Finding] = []
+    passed: list[tuple[Finding, Finding]] = []
+    for finding in by_strength:
+        deeper = next((other for other in by_strength if _explains(other, finding, above)), None)
+        if deeper is None:
+            standing.append(finding)
+        else:
+            passed.append((finding, deeper))
+    return standing, passed
+
+
+def _explains(deeper: Finding, finding: Finding, above: dict[int, set[int]]) -> bool:
+    if not finding.traces or finding.blamed not in above[deeper.blamed] or deeper.blamed in above[finding.blamed]:
+        return False
+    return len(finding.traces & deeper.traces) >= SHARED * len(finding.traces)
