@@ -8,6 +8,20 @@ import typer
 
 from cli import deadletters, demo, detecting, evaluating, inspecting, job, learn, process, send, services, stack, triage
 from cli import deadletters, demo, detecting, evaluating, evaluating_faults, job, learn, process, send, services, stack, triage
+from cli import (
+    deadletters,
+    demo,
+    detecting,
+    evaluating,
+    evaluating_faults,
+    job,
+    learn,
+    process,
+    send,
+    services,
+    stack,
+    triage,
+)
 from cli.help import Commands
 from cli.shell import Root, Shell
 

@@ -103,24 +103,26 @@ class Alerts:
         self._graph, self._budget = graph, budget
         self._alerts: deque[Alert] = deque()
         self._begun: dict[int, deque[tuple[int, float]]] = {}  # service -> (time, nats) of the alerts of a day
+        self._recent: list[tuple[Finding, Alert]] = []  # what stood within the last window
         self._count = 0
 
     def take(self, findings: Sequence[Finding], now_ms: int) -> list[Alert]:
         """Put what a tick found into alerts; returns the alerts that began or went on, each once."""
         while self._alerts and (self._alerts[0].last_ms < now_ms - MEMORY_MS or len(self._alerts) > MAX_ALERTS):
             self._alerts.popleft()
-        standing, passed = blame(findings, self._graph)
+        self._recent = [pair for pair in self._recent if pair[0].at_ms >= now_ms - WINDOW_MS]
+        standing, passed = blame(findings, self._graph, [finding for finding, _ in self._recent])
         touched: dict[int, Alert] = {}
-        of_finding: dict[int, Alert] = {}
         for finding in standing:
             alert = self._open(finding, now_ms) or self._begin(finding, now_ms)
             if alert is not None:
                 _extend(alert, finding)
-                touched[alert.number] = of_finding[id(finding)] = alert
+                touched[alert.number] = alert
+                self._recent.append((finding, alert))
         for finding, deeper in passed:
-            origin = of_finding.get(id(deeper))
-            if origin is not None:
-                origin.passed_on.setdefault(finding.blamed)
+            for cause, alert in self._recent:
+                if cause is deeper:
+                    alert.passed_on.setdefault(finding.blamed)
         return list(touched.values())
 
     def incidents(self) -> list[Incident]:
@@ -177,7 +179,7 @@ class Alerts:
         return alert
 
     def _hangs_together(self, alert: Alert, finding: Finding) -> bool:
-        if alert.service == EVERYWHERE or alert.service == finding.blamed or _shared(finding.traces, alert.traces):
+        if alert.service in (EVERYWHERE, finding.blamed) or _shared(finding.traces, alert.traces):
             return True
         above = self._graph.above
         return alert.service in above(finding.blamed) or finding.blamed in above(alert.service)

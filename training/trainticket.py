@@ -25,14 +25,14 @@ from contracts.service import ServiceSettings
 from models.finished import level_number
 from models.grouping import EVERYWHERE, Alert, Alerts
 from models.learning import Say
-from models.sessions import Ids, Ints
+from models.sessions import Ints
 from models.tracing import TRACE_DETECTORS
 from models.tracing.blame import CallGraph
 from models.tracing.findings import Finding
 from models.tracing.rates import Rates
 from models.tracing.shares import Shares
 from models.tracing.traces import TraceLines, Traces, TraceTable
-from models.tracing.watch import BUDGET_A_DAY, TICK_MS, WINDOW_MS, Watch
+from models.tracing.watch import BUDGET_A_DAY, TICK_MS, Watch
 from parsing.events import Events, Lines, string_hashes
 from parsing.parser import Parser
 from training.learner import TrainingError
@@ -86,7 +86,8 @@ class Day:
             for service, time, line in _records(log):
                 by_service[service].append((time, line))
         services = sorted(by_service)
-        parts, texts = [], {}
+        parts: list[TraceLines] = []
+        texts: dict[int, str] = {}
         for number, service in enumerate(services):
             for events in _parse(service, sorted(by_service[service], key=lambda pair: pair[0])):
                 parts.append(_trace_lines(events, number))
@@ -194,7 +195,12 @@ class Watched:
 
 
 def watch(
-    day: Day, played: Sequence[Tick], kinds: Sequence[type[Shares]], *, rates: bool = False, budget: float = BUDGET_A_DAY
+    day: Day,
+    played: Sequence[Tick],
+    kinds: Sequence[type[Shares]],
+    *,
+    rates: bool = False,
+    budget: float = BUDGET_A_DAY,
 ) -> Watched:
     """Run detectors over a day."""
     graph = CallGraph()
@@ -370,20 +376,16 @@ class Measure:
 
 
 def say(finding: Finding, day: Day) -> str:
-    """A finding as a sentence.
-
-    >>> say.__name__
-    'say'
-    """
+    """A finding as a sentence."""
     where = day.services[finding.blamed] if finding.blamed >= 0 else "many services"
     seen = "" if finding.blamed == finding.service else f" (seen on {day.services[finding.service]})"
     evidence = finding.evidence
-    template = evidence.parts[0].template if evidence.parts else 0
-    about = day.texts.get(template, "")
-    after = " after ".join([f'"{about[:80]}"' if about else "", *(f'"{day.texts[t][:60]}"' for t in evidence.related[:1] if t in day.texts)])
+    about = [evidence.parts[0].template] if evidence.parts else []
+    quoted = [f'"{day.texts[template][:80]}"' for template in (*about, *evidence.related[:1]) if template in day.texts]
+    usual = f"{finding.usual:.0f} lines a minute are" if finding.detector == Rates.name else f"{finding.usual:.1%} is"
     return (
-        f"{where}{seen}: {evidence.reason} {after}, {finding.hits} of {finding.trials}"
-        f" where {finding.usual:.1%} is usual (one in {np.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector})"
+        f"{where}{seen}: {evidence.reason} {' after '.join(quoted)}, {finding.hits} of {finding.trials} where {usual} usual"
+        f" (one in {np.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector})"
     )
 
 

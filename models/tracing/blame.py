@@ -1,5 +1,7 @@
 """Who calls whom, as the traces say, and which findings only pass on what broke further down.
 
+Usage::
+
     graph = CallGraph()
     graph.learn(traces)
     broken, passed_on = blame(findings, graph)
@@ -59,20 +61,28 @@ class CallGraph:
         return found
 
 
-def blame(findings: Sequence[Finding], graph: CallGraph) -> tuple[list[Finding], list[tuple[Finding, Finding]]]:
+def blame(
+    findings: Sequence[Finding], graph: CallGraph, recent: Sequence[Finding] = ()
+) -> tuple[list[Finding], list[tuple[Finding, Finding]]]:
     """Tell findings on services where something broke from those on services that pass it on.
 
     A finding is passed on if half of its traces show another one on a service further down, which does not call back.
+
+    Args:
+        findings: of one time.
+        graph: who calls whom.
+        recent: what was found shortly before, which may explain them.
 
     Returns:
         The findings that stand, the strongest first, and pairs of one that does not and the one that explains it.
     """
     by_strength = sorted(findings, key=lambda finding: -finding.nats)
-    above = {service: graph.above(service) for service in {finding.blamed for finding in findings}}
+    causes = [*by_strength, *recent]
+    above = {service: graph.above(service) for service in {finding.blamed for finding in causes}}
     standing: list[Finding] = []
     passed: list[tuple[Finding, Finding]] = []
     for finding in by_strength:
-        deeper = next((other for other in by_strength if _explains(other, finding, above)), None)
+        deeper = next((other for other in causes if _explains(other, finding, above)), None)
         if deeper is None:
             standing.append(finding)
         else:

@@ -70,8 +70,9 @@ class Gaps(Shares):
 
     def odd(self, items: Counted) -> Flags:
         """[n] Whether a row is of slow gaps."""
-        slow: Flags = items.outcomes.astype(np.float64) >= self._bounds(items.contexts())
-        return slow & (items.outcomes != ANY)
+        bounds = self._bounds(items.contexts())
+        slow: Flags = (items.outcomes.astype(np.float64) >= bounds) & (items.outcomes != ANY)
+        return slow
 
     def about(self, items: Counted, row: int) -> tuple[int, str, tuple[int, ...]]:
         """The line that came late, and the one before it."""
@@ -90,7 +91,8 @@ class Gaps(Shares):
             long = above > SLOW_SHARE * above[:, :1]
             highest = BINS - 1 - long[:, ::-1].argmax(axis=1)
             bounds = np.where(above[:, 0] >= LEAST_GAPS, highest + MARGIN, np.inf)
-        return bounds[inverse.reshape(-1)]
+        of_row: Numbers = bounds[inverse.reshape(-1)]
+        return of_row
 
 
 def bins_of(gaps: Ints) -> Ints:

@@ -2,8 +2,8 @@
 
 Lines are counted in minutes of event time. The square root of a count moves by the same amount whatever its size
 (Anscombe 1948), so its mean and variance over past minutes, forgotten slowly, say what is usual; the variance is never
-taken to be below a quarter, which is what chance alone makes of it. How unusual a minute is, after ``m`` minutes, is the
-likelihood ratio of Student's test: ``(m + 1) / 2 ln(1 + z^2 / m)`` nats. After few minutes nothing is unusual.
+taken to be below a quarter, which is what chance alone makes of it. How unusual a minute is, after ``m`` minutes, is
+the likelihood ratio of Student's test: ``(m + 1) / 2 ln(1 + z^2 / m)`` nats. After few minutes nothing is unusual.
 
 A minute in which nothing came from any service says nothing of any one of them: the logs are not being read.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.detector import Evidence, Numbers, Part
-from models.sessions import Ints
+from models.sessions import Flags, Ints
 from models.tracing.findings import Finding
 from models.tracing.watch import ADOPTED_MS, BUDGET_A_DAY, DAY_MS
 
@@ -80,7 +80,7 @@ class Rates:
         self._learn(roots, ~odd | self._adopted(odd, at))
         return found
 
-    def _learn(self, roots: Numbers, normal: np.typing.NDArray[np.bool_]) -> None:
+    def _learn(self, roots: Numbers, normal: Flags) -> None:
         past = self._past
         weight = np.minimum(past.weight + 1, MEMORY)
         delta = roots - past.mean
@@ -92,10 +92,12 @@ class Rates:
             np.where(normal, variance, past.variance),
         )
 
-    def _adopted(self, odd: np.typing.NDArray[np.bool_], at: int) -> np.typing.NDArray[np.bool_]:
+    def _adopted(self, odd: Flags, at: int) -> Flags:
         """[services] Whether a service has been odd for so long that it is how things are now."""
         self._stays = {service: self._stays.get(service, at) for service in np.flatnonzero(odd).tolist()}
-        return np.array([at - self._stays.get(service, at) >= ADOPTED_MS for service in range(len(odd))], dtype=np.bool_)
+        since = np.array([self._stays.get(service, at) for service in range(len(odd))], dtype=np.int64)
+        stayed: Flags = at - since >= ADOPTED_MS
+        return stayed
 
     def _finding(self, service: int, at: int, nats: Numbers, counts: Numbers, usual: Numbers) -> Finding:
         observed, expected = float(counts[service]), float(usual[service])

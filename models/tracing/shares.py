@@ -1,8 +1,8 @@
 """What becomes of a step, how often, and whether lately something else does: the core of the detectors of traces.
 
 A detector of traces says of each finished trace what became of what (``outcomes``): after *this* line of a span came
-*that* line, the span called *these* services, it held *these* lines. Counted are traces, never lines: a loop that runs a
-hundred times in one request is one observation. What was learnt is, for each context, the share of traces in which each
+*that* line, the span called *these* services, it held *these* lines. Counted are traces, never lines: a loop that runs
+a hundred times in one request is one observation. What was learnt is, for each context, the share of traces in which each
 outcome came; strange is an outcome that is rare there and lately comes in a greater share of traces.
 
 How much greater is told by the likelihood ratio of two shares against one (Wilks 1938): with ``k`` of ``n`` traces
@@ -28,7 +28,7 @@ from models.tracing.traces import Traces
 
 ANY = np.uint64(2**64 - 1)
 """Outcome of the row that counts how many traces reached a context at all."""
-RARE = 0.05
+RARE = 0.02
 """An outcome of more than this share of a context's traces is a way that things go, however much its share moves."""
 LEAST_TRACES = 3
 """Requests that an outcome must have touched: two may share a user, or chance."""
@@ -143,7 +143,7 @@ class Compared:
         share = _share(self.hits, self.trials)
         usual = _share(self.learnt_hits, self.learnt_trials)
         pooled = _share(self.hits + self.learnt_hits, self.trials + self.learnt_trials)
-        ratio = self.trials * _divergence(share, pooled) + self.learnt_trials * _divergence(usual, pooled)
+        ratio = _weighed(self.trials, share, pooled) + _weighed(self.learnt_trials, usual, pooled)
         odd = (share > usual) & (usual <= RARE) & (self.hits >= LEAST_TRACES) & (self.learnt_trials > 0)
         return np.where(odd, ratio + 0.5 * np.log(np.maximum(4 * np.pi * ratio, 1.0)), 0.0)
 
@@ -187,8 +187,9 @@ class Shares(Detector[Counted]):
 
     def explain(self, items: Counted, row: int) -> Evidence:
         """The share of traces lately, and before."""
-        one = self.compared(items.take(np.array([row])))
-        observed, usual = float(one.hits[0] / one.trials[0]), float(_share(one.learnt_hits, one.learnt_trials)[0])
+        all_ = self.compared(items)
+        observed = float(_share(all_.hits, all_.trials)[row])
+        usual = float(_share(all_.learnt_hits, all_.learnt_trials)[row])
         template, reason, related = self.about(items, row)
         return Evidence(self.name, reason, "chance", (Part(template, observed, usual),), related=related)
 
@@ -204,8 +205,8 @@ class Shares(Detector[Counted]):
     def odd(self, items: Counted) -> Flags:
         """[n] Whether a row is of an outcome that is rare in its context, seen before or not."""
         compared = self.compared(items)
-        few: Flags = compared.learnt_hits <= RARE * compared.learnt_trials
-        return few & (items.outcomes != ANY)
+        odd: Flags = (compared.learnt_hits <= RARE * compared.learnt_trials) & (items.outcomes != ANY)
+        return odd
 
     def signatures(self, items: Counted) -> Ids:
         """[n] What a finding on a row is about: rows with equal ones make one alert. Here, the context."""
@@ -218,7 +219,8 @@ class Shares(Detector[Counted]):
 
     def known(self, services: int) -> Ints:
         """How many outcomes of each of the services 0 to ``services`` - 1 are known."""
-        return np.bincount(self._services[self._outcomes != ANY], minlength=services)
+        known: Ints = np.bincount(self._services[self._outcomes != ANY], minlength=services)
+        return known
 
     def merge(self, other: Self) -> None:
         """See ``Detector.merge``."""
@@ -291,11 +293,9 @@ def _share(hits: Numbers, trials: Numbers) -> Numbers:
     return np.divide(hits, trials, out=np.zeros(len(hits)), where=trials > 0)
 
 
-def _divergence(p: Numbers, q: Numbers) -> Numbers:
-    """Kullback and Leibler's, of a coin that falls with chance ``p`` from one with ``q``: nats."""
+def _weighed(trials: Numbers, p: Numbers, q: Numbers) -> Numbers:
+    """So many times the divergence of a coin that falls with chance ``p`` from one with ``q``: nats."""
     with np.errstate(divide="ignore", invalid="ignore"):
         heads = np.where(p > 0, p * np.log(p / q), 0.0)
         tails = np.where(p < 1, (1 - p) * np.log((1 - p) / (1 - q)), 0.0)
-    return np.maximum(heads + tails, 0.0)
-
-
+        return np.where(trials > 0, np.maximum(trials * (heads + tails), 0.0), 0.0)

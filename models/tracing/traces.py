@@ -79,12 +79,14 @@ class Traces:
     @property
     def firsts(self) -> Ints:
         """[s] row of each span's first line."""
-        return self.order[self.starts[:-1]]
+        firsts: Ints = self.order[self.starts[:-1]]
+        return firsts
 
     @property
     def lasts(self) -> Ints:
         """[s] row of each span's last line."""
-        return self.order[self.starts[1:] - 1]
+        lasts: Ints = self.order[self.starts[1:] - 1]
+        return lasts
 
     @property
     def span_services(self) -> Ints:
@@ -204,4 +206,5 @@ def _numbered(values: Ids) -> Ints:
     """Number runs of equal values: 0, 0, 1, ..."""
     if not len(values):
         return np.zeros(0, dtype=np.int64)
-    return np.cumsum(np.concatenate([[0], values[1:] != values[:-1]])).astype(np.int64)
+    numbers: Ints = np.cumsum(np.concatenate([[0], values[1:] != values[:-1]])).astype(np.int64)
+    return numbers

@@ -23,7 +23,7 @@ from models.tracing.shares import Counted, Outcomes, Shares
 from models.tracing.traces import Traces
 
 TICK_MS = 10_000
-WINDOW_MS = 120_000
+WINDOW_MS = 90_000
 """Long enough for some requests of each kind where a service has a few a minute, short enough to tell within the first
 minute of a fault."""
 DAY_MS = 86_400_000
@@ -112,7 +112,8 @@ class Watch:
         """[services] nats that the budget leaves: so many outcomes are looked at in so many windows of a day."""
         known = sum((member.detector.known(services) for member in self._members), np.zeros(services, dtype=np.int64))
         looks = np.maximum(known, LEAST_KNOWN) * (DAY_MS / self._window)
-        return np.maximum(np.log(looks / self._budget), 0.0)
+        bars: Numbers = np.maximum(np.log(looks / self._budget), 0.0)
+        return bars
 
     def _pass(self, member: _Member, now_ms: int) -> None:
         """Learn what leaves the window."""
@@ -140,7 +141,7 @@ class Watch:
     def _finding(
         self, member: _Member, total: Counted, row: int, signature: int, nats: float, now_ms: int, services: int
     ) -> Finding:
-        compared = member.detector.compared(total.take(np.array([row])))
+        compared = member.detector.compared(total)
         return Finding(
             detector=member.detector.name,
             service=int(total.services[row]),
@@ -148,9 +149,9 @@ class Watch:
             signature=signature,
             at_ms=now_ms,
             nats=nats,
-            hits=int(compared.hits[0]),
-            trials=int(compared.trials[0]),
-            usual=float(compared.learnt_hits[0] / compared.learnt_trials[0]),
+            hits=int(compared.hits[row]),
+            trials=int(compared.trials[row]),
+            usual=float(compared.learnt_hits[row] / compared.learnt_trials[row]),
             evidence=member.detector.explain(total, row),
             traces=self._traces(member, signature),
         )
@@ -173,7 +174,7 @@ class Watch:
                 self._stays.pop(next(iter(self._stays)))
             stay = self._stays[finding.signature] = _Stay(finding.at_ms, finding.at_ms)
         stay.last = finding.at_ms
-        trouble = any(member.detector.name == finding.detector and member.detector.is_trouble for member in self._members)
+        trouble = any(one.is_trouble for one in self.detectors if one.name == finding.detector)
         return not trouble and finding.at_ms - stay.since >= ADOPTED_MS
 
 

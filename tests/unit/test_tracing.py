@@ -68,6 +68,7 @@ def test_a_caller_encloses_its_callees():
     assert list(zip(called.tolist(), step.tolist(), strict=True)) == [(1, 0), (2, 1)]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 30)), min_size=1, max_size=40))
 def test_parents_and_steps_are_what_they_are_said_to_be(rows):
     traces = whole([(trace, span, span % 3, 100 + span, INFO, at) for trace, span, at in rows])
@@ -91,7 +92,7 @@ def test_parents_and_steps_are_what_they_are_said_to_be(rows):
         assert firsts[called] < second
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 60), max_size=6), st.randoms(use_true_random=False))
 def test_traces_do_not_depend_on_batches(cuts, shuffled):
     rows = [row for trace in range(20) for row in request(trace, 700 * trace)]
@@ -130,7 +131,8 @@ def table_of(counted):
     return {
         (before, after, outcome): (hits, trials)
         for before, after, outcome, hits, trials in zip(
-            *(getattr(counted, name).tolist() for name in ("before", "after", "outcomes", "hits", "trials")), strict=True
+            *(getattr(counted, name).tolist() for name in ("before", "after", "outcomes", "hits", "trials")),
+            strict=True,
         )
     }
 
@@ -167,6 +169,7 @@ def test_the_likelihood_ratio_is_that_of_two_shares():
     assert compared.nats()[0] == pytest.approx(ratio + 0.5 * np.log(4 * np.pi * ratio))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 300), st.integers(0, 300))
 def test_nothing_is_unusual_without_a_past_or_without_growth(hits, more, learnt, others):
     compared = Compared(*(np.array([float(one)]) for one in (hits, hits + more, learnt, learnt + others)))
@@ -183,9 +186,7 @@ def normal(count, start=0, every=1_000):
 
 @pytest.mark.parametrize("kind", TRACE_DETECTORS, ids=lambda kind: kind.name)
 def test_what_is_learnt_does_not_depend_on_batches_and_survives_a_dump(kind):
-    parts = [
-        Counted.of(kind().outcomes(whole(normal(40, 40 * number))), 1_000 * number) for number in range(4)
-    ]
+    parts = [Counted.of(kind().outcomes(whole(normal(40, 40 * number))), 1_000 * number) for number in range(4)]
     total = Counted.total(parts, 0)
     one, other, third = kind(), kind(), kind()
     for part in parts:
