@@ -47,7 +47,7 @@ DRAWS = 200
 BATCH_LINES = 2_000
 BUDGETS = (0.01, 0.1, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 1_000.0, 10_000.0)
 """Of the curve: alerts a day and service."""
-_TIME = re.compile(rb'"time":"([^"]+)"')
+_TIME = re.compile(rb'"time": ?"([^"]+)"')
 _SPAN = r'[Ss][Pp][Aa][Nn][_.-]?[Ii][Dd]["\']?[ ]?[:=][ ]?["\']?([0-9a-fA-F-]{8,64})'
 _POD_SUFFIXES = 2
 
@@ -383,10 +383,9 @@ def say(finding: Finding, day: Day) -> str:
     about = [evidence.parts[0].template] if evidence.parts else []
     quoted = [f'"{day.texts[template][:80]}"' for template in (*about, *evidence.related[:1]) if template in day.texts]
     usual = f"{finding.usual:.0f} lines a minute are" if finding.detector == Rates.name else f"{finding.usual:.1%} is"
-    return (
-        f"{where}{seen}: {evidence.reason} {' after '.join(quoted)}, {finding.hits} of {finding.trials} where {usual} usual"
-        f" (one in {np.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector})"
-    )
+    rarity = f"one in {np.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector}"
+    counts = f"{finding.hits} of {finding.trials} where {usual} usual"
+    return f"{where}{seen}: {evidence.reason} {' after '.join(quoted)}, {counts} ({rarity})"
 
 
 def _clock(at_ms: int) -> str:

@@ -2,8 +2,8 @@
 
 A detector of traces says of each finished trace what became of what (``outcomes``): after *this* line of a span came
 *that* line, the span called *these* services, it held *these* lines. Counted are traces, never lines: a loop that runs
-a hundred times in one request is one observation. What was learnt is, for each context, the share of traces in which each
-outcome came; strange is an outcome that is rare there and lately comes in a greater share of traces.
+a hundred times in one request is one observation. What was learnt is, for each context, the share of traces in which
+each outcome came; strange is an outcome that is rare there and lately comes in a greater share of traces.
 
 How much greater is told by the likelihood ratio of two shares against one (Wilks 1938): with ``k`` of ``n`` traces
 lately and ``k0`` of ``n0`` before, and the pooled share ``q = (k + k0) / (n + n0)``,

@@ -306,7 +306,7 @@ def test_the_budget_sets_the_bar():
         play = Play([])
         play.watch = Watch([Shapes()], budget)
         play.run(300, every=5_000)
-        return len(play.run(30, every=10_000, fails=True))
+        return len(play.run(40, every=5_000, fails=True))
 
     assert found(1e-9) == 0
     assert found(100.0) > 0
