@@ -29,7 +29,7 @@ from models.tracing.traces import Traces
 ANY = np.uint64(2**64 - 1)
 """Outcome of the row that counts how many traces reached a context at all."""
 RARE = 0.02
-"""An outcome of more than this share of a context's traces is a way that things go, however much its share moves."""
+"""An outcome of more than one in fifty of a context's traces is a way that things go, however much its share moves."""
 LEAST_TRACES = 3
 """Requests that an outcome must have touched: two may share a user, or chance."""
 MEMORY = 1_000
@@ -254,7 +254,8 @@ class Shares(Detector[Counted]):
         self._contexts = np.concatenate([self._contexts, contexts])[rows]
         self._outcomes = np.concatenate([self._outcomes, outcomes])[rows]
         self._services = np.concatenate([self._services, services])[rows]
-        self._hits = np.bincount(inverse.reshape(-1), weights=np.concatenate([self._hits, hits]))
+        weights = np.concatenate([self._hits, hits])
+        self._hits = np.bincount(inverse.reshape(-1), weights=weights).astype(np.float64)
         self._forget()
 
     def _forget(self) -> None:
