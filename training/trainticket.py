@@ -45,10 +45,11 @@ AFTER_MS = 300_000
 MINUTE_MS = 60_000
 DRAWS = 200
 BATCH_LINES = 2_000
-BUDGETS = (0.01, 0.1, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 1_000.0, 10_000.0)
+BUDGETS = (0.1, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0)
 """Of the curve: alerts a day and service."""
 _TIME = re.compile(rb'"time": ?"([^"]+)"')
-_SPAN = r'[Ss][Pp][Aa][Nn][_.-]?[Ii][Dd]["\']?[ ]?[:=][ ]?["\']?([0-9a-fA-F-]{8,64})'
+_IS = r'[_.-]?[Ii][Dd]["\']?[ ]?[:=][ ]?["\']?([0-9a-fA-F-]{8,64})'
+_TRACE, _SPAN = "[Tt][Rr][Aa][Cc][Ee]" + _IS, "[Ss][Pp][Aa][Nn]" + _IS
 _POD_SUFFIXES = 2
 
 
@@ -134,14 +135,15 @@ def _parse(service: str, rows: Sequence[tuple[int, bytes]]) -> Iterator[Events]:
 
 
 def _trace_lines(events: Events, service: int) -> TraceLines:
-    """The lines that name a trace."""
-    frame = events.frame.filter(pl.col("session") != "")
+    """The lines that name a trace, be it the service's session or not: one line a trace makes no session."""
+    named = events.frame["line"].str.extract(_TRACE)
+    frame = events.frame.with_columns(trace=named.fill_null(events.frame["session"])).filter(pl.col("trace") != "")
     spans = frame["line"].str.extract(_SPAN).fill_null("")
     hashes = np.where((spans == "").to_numpy(), np.uint64(0), string_hashes(spans))
     names = frame["level"].unique().to_list()
     levels = frame["level"].replace_strict(names, [level_number(name) for name in names], return_dtype=pl.Int64)
     return TraceLines(
-        string_hashes(frame["session"]),
+        string_hashes(frame["trace"]),
         hashes,
         np.full(frame.height, service, dtype=np.int64),
         frame["template"].to_numpy().astype(np.uint64),

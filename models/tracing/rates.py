@@ -15,7 +15,7 @@ import numpy as np
 from models.detector import Evidence, Numbers, Part
 from models.sessions import Flags, Ints
 from models.tracing.findings import Finding
-from models.tracing.watch import ADOPTED_MS, BUDGET_A_DAY, DAY_MS
+from models.tracing.watch import ADOPTED_MS, BUDGET_A_DAY, BY_CHANCE, DAY_MS
 
 MINUTE_MS = 60_000
 MEMORY = 120.0
@@ -41,7 +41,7 @@ class Rates:
     name = "rate"
 
     def __init__(self, budget: float = BUDGET_A_DAY) -> None:
-        self._bar = float(np.log(2 * DAY_MS / MINUTE_MS / budget))
+        self._bar = float(np.log(2 * DAY_MS / MINUTE_MS / (BY_CHANCE * budget)))
         self._past = _Past(np.zeros(0), np.zeros(0), np.zeros(0))
         self._counts: Ints = np.zeros(0, dtype=np.int64)
         self._minute = -1

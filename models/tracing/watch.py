@@ -31,7 +31,9 @@ ADOPTED_MS = 1_800_000
 PAUSE_WINDOWS = 2
 """Windows without a finding after which it is no longer the same stay."""
 BUDGET_A_DAY = 5.0
-"""False alarms a service may raise in a day."""
+"""Alerts that a service may begin in a day."""
+BY_CHANCE = 0.1
+"""Share of the budget that may go to what only chance made look odd; the rest is for what did happen."""
 LEAST_KNOWN = 64
 """Outcomes a service is taken to have at least: in its first minutes it does not know them yet."""
 MAX_ODD = 20_000
@@ -70,7 +72,7 @@ class Watch:
 
     Args:
         detectors: What judges, and is taught.
-        budget: False alarms a day and service.
+        budget: Alerts a day and service.
         window_ms: What is judged; also by how much learning lags.
     """
 
@@ -111,7 +113,7 @@ class Watch:
         """[services] nats that the budget leaves: so many outcomes are looked at in so many windows of a day."""
         known = sum((member.detector.known(services) for member in self._members), np.zeros(services, dtype=np.int64))
         looks = np.maximum(known, LEAST_KNOWN) * (DAY_MS / self._window)
-        bars: Numbers = np.maximum(np.log(looks / self._budget), 0.0)
+        bars: Numbers = np.maximum(np.log(looks / (BY_CHANCE * self._budget)), 0.0)
         return bars
 
     def _pass(self, member: _Member, now_ms: int) -> None:
