@@ -13,10 +13,16 @@ from cli.shell import ProblemError, Shell, shell
 if TYPE_CHECKING:
     from rich.table import Table
 
-COLUMNS = (
-    *("found_own", "found_related", "found_any", "groups_per_hour", "groups"),
-    *("control", "control_unlinked", "control_own", "median_delay_seconds"),
-)
+COLUMNS = {
+    "own": "found_own",
+    "related": "found_related",
+    "any": "found_any",
+    "an hour": "groups_per_hour",
+    "control": "control",
+    "unlinked": "control_unlinked",
+    "delay": "median_delay_seconds",
+}
+"""Of the tables, which fit 80 characters, and the fields they show."""
 
 
 def evaluate_trainticket(
@@ -70,10 +76,12 @@ def _print(state: Shell, report: dict[str, Any]) -> None:
             state.out.print(f"  {line}", markup=False, soft_wrap=True)
     if report["curve"]:
         rows = {f"{row['budget_a_day_and_service']:g}": row for row in report["curve"]}
-        state.out.print(_table("alerts a day and service", rows))
+        state.out.print(_table("budget", rows))
 
 
 def _table(first: str, rows: dict[str, dict[str, Any]]) -> "Table":
     from cli.tables import rows_table
 
-    return rows_table([{first: name, **{column: row[column] for column in COLUMNS}} for name, row in rows.items()])
+    return rows_table(
+        [{first: name, **{column: row[field] for column, field in COLUMNS.items()}} for name, row in rows.items()]
+    )

@@ -30,8 +30,8 @@ ANY = np.uint64(2**64 - 1)
 """Outcome of the row that counts how many traces reached a context at all."""
 RARE = 0.02
 """An outcome of more than one in fifty of a context's traces is a way that things go, however much its share moves."""
-LEAST_TRACES = 3
-"""Requests that an outcome must have touched: two may share a user, or chance."""
+LEAST_TRACES = 4
+"""Requests that an outcome must have touched: two or three may be of one user, or chance."""
 MEMORY = 1_000
 """Traces of a context that are remembered; beyond, all counts of the context are halved, so that old ways are left
 behind after a release."""

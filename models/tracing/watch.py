@@ -24,7 +24,7 @@ from models.tracing.traces import Traces
 
 TICK_MS = 10_000
 WINDOW_MS = 90_000
-"""Long enough for some requests of each kind where a service has a few a minute; half of what an injected fault lasts."""
+"""Long enough for some requests of each kind where a service has a few a minute; half of what injected faults last."""
 DAY_MS = 86_400_000
 ADOPTED_MS = 1_800_000
 """Longer than an injected fault; what lasts for half an hour has been told, and is how things are now."""
