@@ -14,5 +14,4 @@ def test_faults_of_train_ticket(data_dir: Path) -> None:
     assert ensemble["faults"] == 28
     assert ensemble["found_related"] >= 22
     assert ensemble["groups_per_hour"] <= 25
-    assert ensemble["control_own"] < 0.1
-    assert ensemble["control_unlinked"] < 0.1
+    assert ensemble["control"] < 0.1
