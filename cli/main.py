@@ -6,14 +6,13 @@ from typing import Annotated
 
 import typer
 
-from cli import deadletters, demo, detecting, evaluating, inspecting, job, learn, process, send, services, stack, triage
-from cli import deadletters, demo, detecting, evaluating, evaluating_faults, job, learn, process, send, services, stack, triage
 from cli import (
     deadletters,
     demo,
     detecting,
     evaluating,
     evaluating_faults,
+    inspecting,
     job,
     learn,
     process,
