@@ -78,9 +78,7 @@ class Detection(Record):
     """The finding as a sentence."""
 
 
-OddReason = Literal[
-    "no_time", "impossible_time", "broken_json", "many_lines", "many_records", "continuation", "long"
-]
+OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines", "many_records", "continuation", "long"]
 """What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
 ``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the
 arrival counts); ``broken_json``: it begins with a brace and is no JSON (taken as text); ``many_lines``: it holds more
