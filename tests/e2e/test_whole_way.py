@@ -175,6 +175,7 @@ def _buckets_on(topics: Topics, version: str) -> int:
     return sum(bundle == version for bundle in newest.values())
 
 
+@pytest.mark.usefixtures("hdfs")
 def test_a_detection_carries_its_evidence(stack: AppSettings, topics: Topics) -> None:
     found = topics.detections(HDFS)
     assert found
@@ -209,12 +210,14 @@ def _tables(settings: AppSettings) -> list[Any]:
     return list(read_lines(open_files(settings.hdfs), settings.hdfs.root, HDFS))
 
 
+@pytest.mark.usefixtures("hdfs")
 def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -> None:
     end = _all_archived(stack, topics)
     offsets = np.concatenate([table["offset"].to_numpy() for table in _tables(stack)])
     assert (np.sort(offsets) == np.arange(end)).all()
 
 
+@pytest.mark.usefixtures("hdfs")
 def test_metrics_rules_and_dashboards_see_it(stack: AppSettings) -> None:
     wait_for(lambda: _query(stack, f'logcanary_detections_total{{service="{HDFS}"}}'), "detections in Prometheus")
     dashboard = json.loads((PROJECT / "grafana/dashboards/overview.json").read_text())
@@ -266,7 +269,8 @@ def test_training_waits_for_the_first_lines_of_a_service(stack: AppSettings, tmp
     young = "way-young"
     with ControlWriter(stack) as control:
         control.put(Settings(settings=ServiceSettings(service=young, detector=DetectorOptions(kind="ngram"))))
-    lines = [b"2026-01-01 00:00:00 INFO step %d of 7" % (n % 7) for n in range(700)]
+    steps = (b"asked for a table", b"looked at the menu", b"ordered", b"paid and went")
+    lines = [b"2026-01-01 00:00:00 INFO guest %d %s" % (n // 4, steps[n % 4]) for n in range(700)]
     replay(stack, lines, tmp_path / "young.gz", young)
     assert not archived(stack, young)
     said: list[str] = []
