@@ -240,7 +240,7 @@ class Events:
             start += count
 
     def to_bytes(self) -> bytes:
-        """Encode: 4 bytes ``LCEV``, format (u16), length of metadata (u32), metadata (JSON), an Arrow IPC stream (zstd).
+        """Encode: 4 bytes ``LCEV``, format (u16), length of metadata (u32), metadata (JSON), Arrow's IPC stream (zstd).
 
         All numbers are little-endian; the metadata holds service, topic and the templates by their hex ids.
         """
