@@ -266,7 +266,8 @@ def bench_speed(data: Path) -> dict[str, Any]:
 
     Returns:
         ``hdfs`` and ``trainticket``: ``{lines, lines_per_second, drain3_lines_per_second, ratio}``; ``adversarial``:
-        ``{templates, known_lines_per_second, new_templates_per_second, bytes_per_template, drain3_lines_per_second}``.
+        ``{templates, known_lines_per_second, new_templates_per_second, bytes_per_template, peak_bytes,
+        drain3_lines_per_second}``.
 
     Raises:
         ParsingBenchError: a corpus is not there.
@@ -333,13 +334,14 @@ def _adversarial(templates: int = ADVERSARIAL_TEMPLATES) -> dict[str, Any]:
     tracemalloc.start()
     weighed = Parser(ServiceSettings(service="bench", format="raw"))
     parse(weighed)()
-    size, _ = tracemalloc.get_traced_memory()
+    size, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return {
         "templates": weighed.template_count,
         "known_lines_per_second": round(templates / known),
         "new_templates_per_second": round(weighed.template_count / new),
         "bytes_per_template": round(size / weighed.template_count),
+        "peak_bytes": peak,  # while they were learnt
         "drain3_lines_per_second": round(_drain3_on([text.decode() for text in texts])),
     }
 
