@@ -49,8 +49,10 @@ def train(
     """
     files = open_files(settings.hdfs)
     control = read_control(settings)
-    _wait_for_first_files(settings, files, service, progress)
     archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
+    if not archived:
+        _wait_for_first_files(settings, files, service, progress)
+        archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
     if not archived:
         raise TrainingError(
             f"nothing is archived for service {service} in that time: is its topic "

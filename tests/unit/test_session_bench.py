@@ -114,7 +114,7 @@ def test_one_session_is_enough_to_be_one():
 
 
 STEPS = (
-    "dfs.FSNamesystem: BLOCK* NameSystem.allocateBlock: /user/root/part-{n} blk_{n}",
+    "dfs.FSNamesystem: BLOCK* NameSystem.allocateBlock: /user/hdfs/part-{n} blk_{n}",
     "dfs.DataNode$DataXceiver: Receiving block blk_{n} src: /10.0.0.1:1234 dest: /10.0.0.1:50010",
     "dfs.DataNode$PacketResponder: PacketResponder 1 for block blk_{n} terminating",
     "dfs.FSDataset: Deleting block blk_{n} file /mnt/hadoop/blk_{n}",
