@@ -16,6 +16,7 @@ from rich.text import Text
 
 from contracts.records import END_TEMPLATE, Detection, Verdict
 from models.alerts import Alert
+from models.verdicts import BEYOND, SETTLED
 
 DETECTOR_WORDS = {
     "deeplog": "next event, DeepLog LSTM",
@@ -24,7 +25,13 @@ DETECTOR_WORDS = {
     "ngram.end": "end of session, n-gram",
     "new_template": "never seen before",
 }
-STATE_STYLES = {"open": "bold yellow", "confirmed": "bold red", "false-positive": "green", "expected": "green"}
+STATE_STYLES = {
+    "open": "bold yellow",
+    "escalated": "bold red",
+    "confirmed": "bold red",
+    "false-positive": "green",
+    "expected": "green",
+}
 END_WORDS = "(end of session)"
 MAX_LINE = 2000
 """Characters of one line that a terminal shows; ``--json`` has it whole."""
@@ -77,15 +84,20 @@ def odds(surprise: float) -> str:
     return f"1 in {int(round(chance, -digits)):,}"
 
 
-def detection(found: Detection, verdict: Verdict | None = None) -> RenderableType:
-    """Draw one detection with its whole evidence: lines before, the marked line, what was expected, where it lies."""
+def detection(found: Detection, verdict: Verdict | None = None, said: Sequence[Verdict] = ()) -> RenderableType:
+    """Draw one detection with its whole evidence: lines before, the marked line, what was expected, where it lies.
+
+    ``verdict`` is the one that decides, ``said`` all there are, the oldest first.
+    """
     words = DETECTOR_WORDS.get(found.detector, found.detector)
     parts: list[RenderableType] = [Text(printable(found.headline), style="bold"), Text("")]
     parts.append(_sequence(found))
     if found.expected:
         parts += [Text(""), _expected(found)]
     parts += [Text(""), _facts(found)]
-    parts += [Text(""), _verdict(found, verdict)]
+    parts += [Text(""), *(_said(one, one is verdict) for one in said or [one for one in (verdict,) if one])]
+    if verdict is None:
+        parts.append(Text(f"logcanary verdict {found.id} confirmed|false-positive|expected|unsure --reason ...", "dim"))
     return Panel(
         Group(*parts),
         title=Text(f" {found.service} · {words} "),
@@ -142,10 +154,25 @@ def _facts(found: Detection) -> RenderableType:
     return table
 
 
-def _verdict(found: Detection, verdict: Verdict | None) -> RenderableType:
-    if verdict is not None:
-        return Text(f"{verdict.value} said by {verdict.author}, {clock(verdict.given_ms)} UTC: {verdict.reason}")
-    return Text(f"logcanary verdict {found.id} confirmed|false-positive|expected|unsure --reason ...", style="dim")
+def _said(verdict: Verdict, decides: bool) -> RenderableType:
+    words = (
+        f"{verdict.value} said by {verdict.author}, {clock(verdict.given_ms)} UTC{covered(verdict)}: {verdict.reason}"
+    )
+    return Text(printable(words), style="" if decides else "dim")
+
+
+def covered(verdict: Verdict) -> str:
+    """Say in words what a verdict covers; nothing where it quiets nothing."""
+    if verdict.value not in SETTLED:
+        return ""
+    scopes = {
+        "template": "this template is not raised again in this service",
+        "signature": f"this template is not raised again by {verdict.detector} in this service",
+        "session": "it is not raised again in this session",
+    }
+    until = f" for lines before {clock(verdict.expires_ms)} UTC" if verdict.expires_ms else ""
+    often = f", but at {BEYOND:.0f} times {verdict.accepted_per_hour:g} an hour" if verdict.accepted_per_hour else ""
+    return f"; {scopes[verdict.scope]}{until}{often}"
 
 
 def alert_list(alerts: Sequence[Alert]) -> RenderableType:
@@ -191,6 +218,8 @@ def alert_data(alert: Alert) -> dict[str, object]:
         "first_ms": alert.first_ms,
         "last_ms": alert.last_ms,
         "state": alert.state,
+        "busiest_hour": alert.busiest_hour,
+        "verdict": alert.verdict.model_dump() if alert.verdict else None,
         "headline": alert.headline,
         "newest": alert.newest.id,
         "worst": alert.worst.id,

@@ -15,12 +15,11 @@ from cli.shell import ProblemError, Shell, shell
 if TYPE_CHECKING:
     from contracts.records import Detection, Verdict, VerdictValue
     from models.alerts import Alert
-    from storage.control import ControlView
 
 VALUES = ("confirmed", "false-positive", "expected", "unsure")
-SETTLED = ("false-positive", "expected")
-"""Alerts with these verdicts are left out of the list unless asked for."""
-
+STATES = ("open", "escalated", *VALUES)
+SCOPES = ("template", "signature", "session")
+UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 app = Commands(invoke_without_command=True)
 
@@ -33,6 +32,9 @@ def alerts(
     everything: Annotated[
         bool, typer.Option("--all", "-a", help="Also those judged false-positive or expected.")
     ] = False,
+    wanted: Annotated[
+        str, typer.Option("--state", help="Only these: open, escalated, confirmed, false-positive, expected, unsure.")
+    ] = "",
     top: Annotated[int, typer.Option("--top", min=0, help="At most this many; 0 = all.")] = 50,
     as_json: Json = False,
 ) -> None:
@@ -41,14 +43,19 @@ def alerts(
     Examples:
       logcanary alerts
       logcanary alerts --service pay --all
+      logcanary alerts --state escalated
       logcanary alerts show 3fa2
       logcanary alerts --json | jq .headline
     """
     if context.invoked_subcommand is not None:
         return
+    if wanted and wanted not in STATES:
+        raise ProblemError(f"--state {wanted!r}: must be one of {', '.join(STATES)}")
+    from models.verdicts import SETTLED
+
     state = shell(context)
-    found = read_alerts(state, service)
-    shown = [alert for alert in found if everything or alert.state not in SETTLED]
+    found = [alert for alert in read_alerts(state, service) if not wanted or alert.state == wanted]
+    shown = [alert for alert in found if everything or wanted or alert.state not in SETTLED]
     hidden = len(found) - len(shown)
     cut = shown[: top or None]
     from cli import show
@@ -82,17 +89,16 @@ def show_(
       logcanary alerts show 3fa2 --json
     """
     from cli import show
-    from models.alerts import newest_verdicts, resolve
-    from storage.control import read_control
+    from models.alerts import resolve
 
     state = shell(context)
-    found = resolve(read_detections(state), name)
-    view = read_control(state.settings)
-    verdict = newest_verdicts(_verdicts(view)).get((found.service, found.template))
+    detections = read_detections(state)
+    found = resolve(detections, name)
+    alert = next(one for one in group_with_verdicts(state, detections) if is_of(one, found))
     if as_json or state.json:
-        state.emit({"detection": found, "verdict": verdict})
+        state.emit({"detection": found, "verdict": alert.verdict, "said": alert.said, "state": alert.state})
         return
-    state.out.print(show.detection(found, verdict))
+    state.out.print(show.detection(found, alert.verdict, alert.said))
 
 
 def verdict(
@@ -107,39 +113,92 @@ def verdict(
     ] = "",
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why: for whoever reads it next.")] = "",
     author: Annotated[str, typer.Option("--author", help="Who says so; default: the user of this machine.")] = "",
+    scope: Annotated[
+        str,
+        typer.Option(help="What it covers: template (in this service), signature (this detector's), session."),
+    ] = "template",
+    expires: Annotated[str, typer.Option(help="For how long, as 30m, 12h or 7d; without it for ever.")] = "",
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="So many an hour are expected; ten times that is raised again. Default with expected: the busiest "
+            "hour so far. 0: however many.",
+        ),
+    ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what was said of this detection.")] = False,
     as_json: Json = False,
 ) -> None:
     """Say what a detection is; it takes effect in the running job at once, and in the next training.
 
-    false-positive and expected: that template is not raised again in that service, and is normal in training.
-    confirmed: its session is left out of the normal data. unsure: neither.
+    false-positive and expected: not raised again in its scope, and normal in training; expected is raised again where
+    it comes ten times as often. confirmed: its session is left out of the normal data. unsure: neither.
 
     Examples:
       logcanary verdict 3fa2 confirmed --reason 'disk of dn7 was full'
       logcanary verdict 3fa2 false-positive --reason 'new in release 1.4'
+      logcanary verdict 3fa2 expected --scope signature --expires 7d --rate 30 --reason 'disk is replaced on Monday'
       logcanary verdict 3fa2 --undo
     """
     if undo and value:
         raise ProblemError(f"--undo takes a verdict back and needs no value: leave {value!r} out")
     if not undo and value not in VALUES:
         raise ProblemError(f"verdict {value!r}: must be one of {', '.join(VALUES)}")
-    from models.alerts import resolve
+    from cli import show
+
+    now_ms = int(time.time() * 1000)
+    terms = _terms(value, scope, expires, rate, now_ms)
+    from models.alerts import group, resolve
     from storage.control import ControlWriter, verdict_key
 
     state = shell(context)
-    found = resolve(read_detections(state), name)
+    detections = read_detections(state)
+    found = resolve(detections, name)
+    if value == "expected" and rate is None:
+        alert = next(one for one in group(detections) if is_of(one, found))
+        terms["accepted_per_hour"] = float(alert.busiest_hour)
     with ControlWriter(state.settings) as control:
         if undo:
             control.delete(verdict_key(found.service, found.template, found.id))
             state.say(f"Taken back: the verdict on {found.id} ({found.service}).")
             return
-        said = judge(found, cast("VerdictValue", value), reason, author or user(), int(time.time() * 1000))
+        said = judge(found, cast("VerdictValue", value), reason, author or user(), now_ms).model_copy(update=terms)
         control.put(said)
     if as_json or state.json:
         state.emit(said)
-    quiet = "; this template is not raised again in this service" if value in SETTLED else ""
-    state.say(f"{found.service}: {value}{quiet}. `logcanary verdict {found.id} --undo` takes it back.")
+    state.say(f"{found.service}: {value}{show.covered(said)}. `logcanary verdict {found.id} --undo` takes it back.")
+
+
+def _terms(value: str, scope: str, expires: str, rate: float | None, now_ms: int) -> dict[str, object]:
+    """Fields of a verdict that say what it covers, from the command line's words."""
+    if scope not in SCOPES:
+        raise ProblemError(f"--scope {scope!r}: must be one of {', '.join(SCOPES)}")
+    if value not in ("false-positive", "expected") and (expires or rate is not None):
+        raise ProblemError(
+            f"--expires and --rate say for how long and how often it is normal: not with {value or 'undo'}"
+        )
+    return {
+        "scope": scope,
+        "expires_ms": now_ms + duration(expires) if expires else 0,
+        "accepted_per_hour": rate or 0.0,
+    }
+
+
+def duration(text: str) -> int:
+    """Read a duration such as ``7d`` as milliseconds.
+
+    >>> duration("12h")
+    43200000
+    """
+    number, unit = text[:-1], text[-1:]
+    if unit not in UNITS or not number.isdecimal() or not int(number):
+        raise ProblemError(f"--expires {text!r}: must be a number with its unit, as 30m, 12h or 7d")
+    return int(number) * UNITS[unit]
+
+
+def is_of(alert: "Alert", found: "Detection") -> bool:
+    """Whether a detection is one of an alert's."""
+    return (alert.service, alert.signature) == (found.service, found.signature)
 
 
 def judge(found: "Detection", value: "VerdictValue", reason: str, author: str, now_ms: int) -> "Verdict":
@@ -160,6 +219,7 @@ def judge(found: "Detection", value: "VerdictValue", reason: str, author: str, n
         reason=reason,
         author=author,
         given_ms=now_ms,
+        detector=found.detector,
     )
 
 
@@ -189,14 +249,16 @@ def read_detections(state: Shell, service: str | None = None) -> "list[Detection
 
 def read_alerts(state: Shell, service: str | None = None) -> "list[Alert]":
     """Group what is on the detections topic, with the verdicts of the control topic."""
+    return group_with_verdicts(state, read_detections(state, service))
+
+
+def group_with_verdicts(state: Shell, detections: "list[Detection]") -> "list[Alert]":
+    """Group detections, with the verdicts and aliases of the control topic."""
     from models.alerts import group
     from storage.control import read_control
 
-    return group(read_detections(state, service), _verdicts(read_control(state.settings)))
-
-
-def _verdicts(view: "ControlView") -> "list[Verdict]":
-    return [one for of_service in view.verdicts.values() for one in of_service.values()]
+    view = read_control(state.settings)
+    return group(detections, (one for some in view.verdicts.values() for one in some.values()), view.resolve)
 
 
 def user() -> str:

@@ -74,6 +74,9 @@ class Detection(Record):
     before: tuple[Before, ...]
     bundle: str
     """Version of the one bundle that scored the line."""
+    escalated: int = Field(default=0, ge=0)
+    """Above 0: a verdict accepts such findings, and this one is raised because they came ten times as often as was
+    accepted; so many of this hour had come."""
     headline: str
     """The finding as a sentence."""
 
@@ -214,14 +217,16 @@ class BundlePointer(Record):
 
 
 VerdictValue = Literal["confirmed", "false-positive", "expected", "unsure"]
+VerdictScope = Literal["template", "signature", "session"]
+"""What a verdict covers in its service. ``template``: all findings on that template; ``signature``: those of one
+detector; ``session``: those in that session (where the line has none, that line)."""
 
 
 class Verdict(Record):
     """What an engineer says of a detection (control key ``verdict/<service>/<template>/<detection>``).
 
-    *false-positive* and *expected* stop further detections of that template in that service and make its lines normal
-    in the next training; *confirmed* takes the session out of the normal data; *unsure* does neither, and leaves the
-    session out of both.
+    *false-positive* and *expected* stop further detections in its scope and make its lines normal in the next training;
+    *confirmed* takes the session out of the normal data; *unsure* does neither, and leaves the session out of both.
     """
 
     type: Literal["verdict"] = "verdict"
@@ -238,6 +243,13 @@ class Verdict(Record):
     reason: str
     author: str
     given_ms: int
+    scope: VerdictScope = "template"
+    detector: str = ""
+    """Of the detection judged; where ``scope`` is ``signature``."""
+    expires_ms: int = 0
+    """Lines that arrived at this time or later are not covered; 0: never."""
+    accepted_per_hour: float = Field(default=0.0, ge=0)
+    """So many findings an hour of event time are accepted; ten times that is raised again. 0: however many."""
 
 
 class Settings(Record):

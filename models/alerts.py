@@ -3,10 +3,13 @@
 Until the group stage of the pipeline lands, readers of the detections topic group them here.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from contracts.records import Detection, Verdict
+from models.verdicts import HOUR_MS, SETTLED, Accepted, Place
 
 
 class DetectionNotFoundError(LookupError):
@@ -28,12 +31,23 @@ class Alert:
     last_ms: int
     newest: Detection
     worst: Detection
+    busiest_hour: int
+    """Detections in the hour of event time that had most of them."""
     verdict: Verdict | None = None
+    """The one that decides about it (``models.verdicts``)."""
+    said: tuple[Verdict, ...] = ()
+    """All that cover its newest detection, the oldest first; expired ones too."""
+    is_escalated: bool = False
+    """More came than the verdict in force accepts."""
 
     @property
     def state(self) -> str:
-        """``open``, or the value of the newest verdict on it."""
-        return self.verdict.value if self.verdict else "open"
+        """``open``; ``escalated``: more came than was accepted; or the value of the verdict that decides."""
+        if self.is_escalated:
+            return "escalated"
+        if self.verdict is None:
+            return "unsure" if self.said and self.said[-1].value == "unsure" else "open"
+        return self.verdict.value
 
     @property
     def headline(self) -> str:
@@ -41,7 +55,11 @@ class Alert:
         return self.worst.headline
 
 
-def group(detections: Iterable[Detection], verdicts: Iterable[Verdict] = ()) -> list[Alert]:
+def group(
+    detections: Iterable[Detection],
+    verdicts: Iterable[Verdict] = (),
+    resolve: Callable[[str, str], str] = lambda service, template: template,
+) -> list[Alert]:
     """Group detections by service and signature, the alert with the latest line first.
 
     A detection that comes twice counts once; the more surprising copy holds (its line may be in several sessions), and
@@ -49,14 +67,19 @@ def group(detections: Iterable[Detection], verdicts: Iterable[Verdict] = ()) -> 
 
     Args:
         detections: in any order.
-        verdicts: those in force; one covers its template in its service, the newest wins.
+        verdicts: all there are; ``models.verdicts`` says what they cover.
+        resolve: service and template id to the id in use for it (aliases).
     """
     distinct = worst_by_id(detections)
     groups: dict[tuple[str, str], list[Detection]] = {}
     for found in distinct.values():
         groups.setdefault((found.service, found.signature), []).append(found)
-    judged = newest_verdicts(verdicts)
-    alerts = [_alert(members, judged) for members in groups.values()]
+    of_service: dict[str, list[Verdict]] = {}
+    for verdict in verdicts:
+        of_service.setdefault(verdict.service, []).append(verdict)
+    accepted = {service: Accepted(some, partial(resolve, service)) for service, some in of_service.items()}
+    nothing = Accepted(())
+    alerts = [_alert(members, accepted.get(service, nothing)) for (service, _), members in groups.items()]
     return sorted(alerts, key=lambda alert: (-alert.last_ms, alert.service, alert.signature))
 
 
@@ -70,18 +93,13 @@ def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:
     return worst
 
 
-def newest_verdicts(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], Verdict]:
-    """Return the newest verdict of each (service, template)."""
-    newest: dict[tuple[str, str], Verdict] = {}
-    for verdict in verdicts:
-        key = (verdict.service, verdict.template)
-        if key not in newest or verdict.given_ms >= newest[key].given_ms:
-            newest[key] = verdict
-    return newest
-
-
-def _alert(members: Sequence[Detection], judged: Mapping[tuple[str, str], Verdict]) -> Alert:
+def _alert(members: Sequence[Detection], accepted: Accepted) -> Alert:
     newest = max(members, key=lambda found: (found.event_ms, found.partition, found.offset))
+    verdict = accepted.deciding(Place.of(newest))
+    if verdict is not None and verdict.scope == "session":  # it says nothing of the others' sessions
+        others = [accepted.deciding(Place.of(found)) for found in members]
+        verdict = verdict if all(others) else None
+    hours = Counter(found.event_ms // HOUR_MS for found in members)
     return Alert(
         service=newest.service,
         signature=newest.signature,
@@ -90,7 +108,12 @@ def _alert(members: Sequence[Detection], judged: Mapping[tuple[str, str], Verdic
         last_ms=newest.event_ms,
         newest=newest,
         worst=max(members, key=lambda found: (found.surprise, found.event_ms)),
-        verdict=judged.get((newest.service, newest.template)),
+        busiest_hour=max(hours.values()),
+        verdict=verdict,
+        said=tuple(accepted.said(Place.of(newest))),
+        is_escalated=verdict is not None
+        and verdict.value in SETTLED
+        and any(found.escalated and found.detected_ms > verdict.given_ms for found in members),
     )
 
 
@@ -113,7 +136,7 @@ def resolve(detections: Iterable[Detection], name: str) -> Detection:
     for found in distinct.values():
         signatures.setdefault(found.signature, []).append(found)
     if wanted in signatures:
-        return _alert(signatures[wanted], {}).newest
+        return _alert(signatures[wanted], Accepted(())).newest
     ids = sorted(found for found in distinct if found.startswith(wanted))
     alerts = sorted(found for found in signatures if found.startswith(wanted))
     if len(ids) + len(alerts) > 1:
@@ -122,7 +145,7 @@ def resolve(detections: Iterable[Detection], name: str) -> Detection:
     if ids:
         return distinct[ids[0]]
     if alerts:
-        return _alert(signatures[alerts[0]], {}).newest
+        return _alert(signatures[alerts[0]], Accepted(())).newest
     raise DetectionNotFoundError(
         f"no detection and no alert has an id that begins with {name}; `logcanary alerts` lists those there are"
     )

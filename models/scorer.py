@@ -1,7 +1,7 @@
 """One bundle applied to windows: which of them do not belong, how sure that is, and why.
 
     scorer = Scorer(bundle)
-    scored = scorer.score(events, table.extend(events), suppressed)
+    scored = scorer.score(events, table.extend(events), normal)
     send(scored.detections)
 
 Windows judged before are answered from memory; the others are made unique and judged in one call of the model.
@@ -10,7 +10,7 @@ Windows judged before are answered from memory; the others are made unique and j
 import hashlib
 import math
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from models.base import expected
 from models.bundle import Bundle
 from models.memory import Memory, window_hashes
 from models.sessions import END, PADDING, Flags, Ints, Windows
+from models.verdicts import Normal, place
 from models.vocabulary import UNKNOWN_INDEX
 from parsing.events import Events, template_hex
 
@@ -45,7 +46,7 @@ class Scored:
     unknown: int
     """Events whose template the bundle does not know."""
     suppressed: int
-    """Findings not raised because their template is."""
+    """Findings not raised because of a verdict."""
 
 
 class Scorer:
@@ -83,25 +84,50 @@ class Scorer:
         if self.bundle.vocabulary.same(template, root):
             self._memory.clear()
 
-    def score(self, events: Events, windows: Windows, suppressed: Container[int] = ()) -> Scored:
+    def score(self, events: Events, windows: Windows, normal: Normal | None = None) -> Scored:
         """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
 
-        ``suppressed`` are template ids of which nothing is raised.
+        ``normal`` says what engineers have accepted; it is not raised.
         """
         self.adopt(events.templates)
         n = len(windows) if self.bundle.manifest.end_event else windows.events
         if not n:
             return Scored([], 0, 0, 0, 0)
-        targets = windows.targets[:n]
         surprises, ranks, remembered = self._judge(windows, n)
         streams = windows.streams[:n]
         over = self._over(surprises, ranks, streams)
         raised = np.flatnonzero(over if self._streams_count else over & ~streams)
-        wanted = np.array([int(target) not in suppressed for target in targets[raised].tolist()], dtype=np.bool_)
-        detections = self._explain(events, windows, raised[wanted], surprises, ranks) if wanted.any() else []
+        wanted = self._wanted(events, windows, raised, normal)
+        kept = np.fromiter(wanted, np.int64, len(wanted))
+        detections = self._explain(events, windows, kept, surprises, ranks) if len(kept) else []
+        detections = [
+            _escalated(found, count) if count else found
+            for found, count in zip(detections, wanted.values(), strict=True)
+        ]
         detections = list(worst_by_id(detections).values())
-        unknown = np.count_nonzero(self.bundle.vocabulary.indices(targets[: windows.events]) == UNKNOWN_INDEX)
-        return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), int(len(raised) - wanted.sum()))
+        unknown = np.count_nonzero(self.bundle.vocabulary.indices(windows.targets[: windows.events]) == UNKNOWN_INDEX)
+        return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), len(raised) - len(kept))
+
+    def _wanted(self, events: Events, windows: Windows, raised: Ints, normal: Normal | None) -> dict[int, int]:
+        """Of the windows to be raised those that nobody has accepted; with the count where there are too many."""
+        if normal is None:
+            return dict.fromkeys(raised.tolist(), 0)
+        wanted: dict[int, int] = {}
+        for window in raised.tolist():
+            line, template = self._line(events, windows, window), int(windows.targets[window])
+            is_raised, count = normal.judge(place(template, self._detector_of(windows, window), line))
+            if is_raised:
+                wanted[window] = count
+        return wanted
+
+    def _detector_of(self, windows: Windows, window: int) -> str:
+        return self.bundle.model.name + (".end" if window >= windows.events else "")
+
+    def _line(self, events: Events, windows: Windows, window: int) -> dict[str, str | int]:
+        """The line that a window is about, as a row of the events' frame."""
+        if window >= windows.events:
+            return self._last_line(windows, window)
+        return events.frame.row(int(windows.rows[window]), named=True)
 
     def _judge(self, windows: Windows, n: int) -> tuple[NDArray[np.float32], Ints, Flags]:
         """Surprise and rank of each window, and which of them were remembered: [n]."""
@@ -161,10 +187,10 @@ class Scorer:
     ) -> Detection:
         surprise, rank = answer
         end = window >= windows.events
-        line = self._last_line(windows, window) if end else events.frame.row(int(windows.rows[window]), named=True)
+        line = self._line(events, windows, window)
         template = int(windows.targets[window])
         text = END_TEXT if end else events.templates[template]
-        detector = self.bundle.model.name + (".end" if end else "")
+        detector = self._detector_of(windows, window)
         score, threshold = self._scores(surprise, rank, bool(windows.streams[window]))
         place = (events.service, events.topic, str(line["partition"]), str(line["offset"]), detector)
         return Detection(
@@ -231,6 +257,11 @@ class Scorer:
         else:
             came = f"saw {_short(text)}, never seen before"
         return f"expected one of {options}; {came}" if "), " in options else f"expected {options}; {came}"
+
+
+def _escalated(found: Detection, count: int) -> Detection:
+    headline = f"accepted, but {count} times within the hour: {found.headline}"
+    return found.model_copy(update={"escalated": count, "headline": headline})
 
 
 def _short(text: str) -> str:

@@ -1,7 +1,7 @@
 """The control topic: settings, catalogue, bundle pointers and verdicts, as one view and one writer.
 
     view = read_control(settings)
-    view.suppressed("web")                  # template ids not to be raised again
+    view.verdicts["web"]                    # what engineers said; models/verdicts.py says what that covers
     with ControlWriter(settings) as control:
         control.put(Settings(settings=ServiceSettings(service="web")))
 
@@ -128,7 +128,6 @@ class ControlView:
         self.templates: dict[str, dict[str, Template]] = {}
         self.markers: dict[str, Marker] = {}
         self.broken = 0
-        self._suppressed: dict[str, frozenset[int]] = {}
 
     def apply(self, key: str, value: bytes | None) -> AnyControl | None:
         """Take one record in; returns it, or None for a tombstone or a record that cannot be read (counted)."""
@@ -147,11 +146,8 @@ class ControlView:
                 self.pointers[record.service] = record
             case Template():
                 self.templates.setdefault(record.service, {})[record.id] = record
-                if record.alias_of is not None:
-                    self._suppressed.pop(record.service, None)
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
-                self._suppressed.pop(record.service, None)
             case Marker():
                 self.markers[record.job] = record
         return record
@@ -166,27 +162,10 @@ class ControlView:
                 self.templates.get(service, {}).pop(template, None)
             case ["verdict", service, template, detection]:
                 self.verdicts.get(service, {}).pop((template, detection), None)
-                self._suppressed.pop(service, None)
             case ["marker", *job]:
                 self.markers.pop("/".join(job), None)
             case _:
                 self.broken += 1
-
-    def suppressed(self, service: str) -> frozenset[int]:
-        """Templates (64-bit ids) of which nothing is raised: their newest verdict is *false-positive* or *expected*.
-
-        *Unsure* decides nothing, so an earlier verdict stays in force under it. A verdict on a template holds for what
-        is used instead of it, too.
-        """
-        if service not in self._suppressed:
-            newest: dict[str, Verdict] = {}
-            for verdict in sorted(self.verdicts.get(service, {}).values(), key=lambda one: one.given_ms):
-                if verdict.value != "unsure":
-                    newest[verdict.template] = verdict
-            quiet = {template for template, verdict in newest.items() if verdict.value != "confirmed"}
-            quiet |= {self.resolve(service, template) for template in quiet}
-            self._suppressed[service] = frozenset(int(template, 16) for template in quiet)
-        return self._suppressed[service]
 
     def resolve(self, service: str, template: str) -> str:
         """The id in use for a template: that which its aliases lead to, each to a smaller one."""

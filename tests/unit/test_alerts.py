@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.records import Detection, Verdict
-from models.alerts import DetectionNotFoundError, group, newest_verdicts, resolve
+from models.alerts import DetectionNotFoundError, group, resolve
 
 
 def detection(number, signature="a" * 16, **changes):
@@ -89,7 +89,6 @@ def test_the_newest_verdict_decides_and_covers_the_template_in_its_service():
         verdict(one, "false-positive", given_ms=9),
         verdict(one, "unsure", 7),
     ]
-    assert newest_verdicts(said)["pay", "b" * 16].value == "false-positive"
     states = {alert.service: alert.state for alert in group([one, other], said)}
     assert states == {"pay": "false-positive", "shop": "open"}
 
@@ -131,3 +130,39 @@ def test_of_two_detections_on_one_line_the_more_surprising_holds_whichever_came_
     for found in ([mild, strong], [strong, mild]):
         (alert,) = group(found)
         assert (alert.count, alert.headline) == (1, "strong")
+
+
+def test_a_verdict_on_a_session_settles_an_alert_only_when_all_its_sessions_are_settled():
+    one, other = detection(1), detection(2, session="s2")
+    said = [verdict(other, scope="session")]
+    assert [alert.state for alert in group([one, other], said)] == ["open"]
+    assert [alert.state for alert in group([one, other], [*said, verdict(one, scope="session")])] == ["expected"]
+
+
+def test_an_alert_is_open_again_when_the_verdict_has_expired_and_says_what_was_said():
+    (alert,) = group([detection(1), detection(500)], [verdict(detection(1), expires_ms=1400)])
+    assert (alert.state, [one.value for one in alert.said]) == ("open", ["expected"])
+    (alert,) = group([detection(1), detection(300)], [verdict(detection(1), expires_ms=1400)])
+    assert alert.state == "expected"
+
+
+def test_an_alert_that_came_too_often_after_the_verdict_is_escalated():
+    loud = detection(2, escalated=100)
+    assert [alert.state for alert in group([detection(1), loud], [verdict(detection(1), given_ms=1)])] == ["escalated"]
+    # Said once more after it: accepted as it is.
+    assert [alert.state for alert in group([detection(1), loud], [verdict(detection(1), given_ms=3000)])] == [
+        "expected"
+    ]
+
+
+def test_a_verdict_covers_what_is_an_alias_of_its_template():
+    other = detection(1, template="c" * 16)
+    (alert,) = group([other], [verdict(detection(2))], lambda service, template: "b" * 16)
+    assert alert.state == "expected"
+
+
+def test_the_busiest_hour_is_one_of_event_time():
+    hour = 3_600_000
+    times = [0, 1, hour - 1, hour, hour + 1, 3 * hour]
+    (alert,) = group([detection(number, event_ms=at) for number, at in enumerate(times)])
+    assert alert.busiest_hour == 3

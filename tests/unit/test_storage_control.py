@@ -69,40 +69,8 @@ def test_the_last_word_wins_and_a_tombstone_takes_it_back() -> None:
         assert view.apply(key, None) is None
     assert not view.pointers
     assert not view.templates["web"]
-    assert view.suppressed("web") == frozenset()
+    assert not view.verdicts["web"]
     assert view.broken == 0
-
-
-@pytest.mark.parametrize(
-    ("verdicts", "quiet"),
-    [
-        ([], set()),
-        ([verdict("false-positive")], {0xAA}),
-        ([verdict("expected")], {0xAA}),
-        ([verdict("confirmed")], set()),
-        ([verdict("unsure")], set()),
-        ([verdict("expected"), verdict("expected", B, "d2")], {0xAA, 0xBB}),
-        # Of two verdicts on one template the newer decides, in whatever order they are read.
-        ([verdict("expected", given_ms=1), verdict("confirmed", detection="d2", given_ms=2)], set()),
-        ([verdict("confirmed", detection="d2", given_ms=2), verdict("expected", given_ms=1)], set()),
-        ([verdict("confirmed", given_ms=1), verdict("expected", detection="d2", given_ms=2)], {0xAA}),
-        # Unsure decides nothing.
-        ([verdict("expected", given_ms=1), verdict("unsure", detection="d2", given_ms=2)], {0xAA}),
-        # The same detection judged anew: only the last word on it counts.
-        ([verdict("expected", given_ms=1), verdict("unsure", given_ms=2)], set()),
-        ([verdict("expected", service="pay")], set()),
-    ],
-)
-def test_suppressed(verdicts: list[Verdict], quiet: set[int]) -> None:
-    assert applied(*verdicts).suppressed("web") == quiet
-
-
-def test_suppressed_follows_later_records() -> None:
-    view = applied(verdict("expected"))
-    assert view.suppressed("web") == {0xAA}
-    record = verdict("confirmed", given_ms=2)
-    view.apply(key_of(record), record.model_dump_json().encode())
-    assert view.suppressed("web") == frozenset()
 
 
 @given(st.text(max_size=40), st.none() | st.binary(max_size=60))
@@ -131,7 +99,7 @@ def test_what_is_written_is_read_by_others(stack_settings: AppSettings) -> None:
     view = read_control(stack_settings)
     assert view.settings[service].format == "syslog"
     assert view.pointers[service].version == "one"
-    assert view.suppressed(service) == {0xAA}
+    assert view.verdicts[service][A, "d1"].value == "expected"
     with ControlWriter(stack_settings) as control:
         control.delete(
             *(key_of(record) for record in (settings, pointer("", service), verdict("expected", service=service)))
@@ -139,4 +107,4 @@ def test_what_is_written_is_read_by_others(stack_settings: AppSettings) -> None:
     view = read_control(stack_settings)
     assert service not in view.settings
     assert service not in view.pointers
-    assert view.suppressed(service) == frozenset()
+    assert not view.verdicts.get(service)
