@@ -67,7 +67,10 @@ def broker(plan: Plan) -> Part:
     java = str(plan.java.binary)
     jars = ":".join(str(jar) for jar in class_path("kafka"))
     log = plan.logs / "kafka.log"
-    options = ("-Xmx512m", "-Xms512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *plan.jvm("kafka"))
+    # The heap is taken whole at the start: touched bit by bit it grows for hours (from 367 to 458 MiB within an hour's
+    # soak at 25,000 lines/s), which looks like a leak and would be missed where there is no room for it.
+    heap = ("-Xmx512m", "-Xms512m", "-XX:+AlwaysPreTouch")
+    options = (*heap, "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", *plan.jvm("kafka"))
 
     def prepare() -> None:
         folder.mkdir(parents=True, exist_ok=True)

@@ -123,6 +123,9 @@ def environment(home: Path, java: Java) -> dict[str, str]:
         # Batches of megabytes that come and go would otherwise leave glibc's heaps, one a thread, large for ever.
         "MALLOC_ARENA_MAX": "2",
         "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),
+        # A worker is one of many that share the cores: threads of its own cost more than they bring.
+        "POLARS_MAX_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
     }
 
 

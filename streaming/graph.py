@@ -46,9 +46,10 @@ FETCH_BYTES = 16 * 1024 * 1024
 """What a broker hands over at once, over all partitions."""
 POLL_RECORDS = 500
 """Lines the source takes at once; it holds four such portions, of 33 MB at most."""
-BUNDLE_BATCHES = 16
+BUNDLE_BATCHES = 4
 BUNDLE_BATCHES_MS = 25
-"""The operators behind it get batches: waiting for more of them would be latency and nothing else."""
+"""The operators behind it get batches: waiting for more of them would be latency and nothing else, and every service
+waits behind a bundle that has begun."""
 PACK_RECORDS = 500
 PACK_BYTES = 256 * 1024
 PACK_MS = 100
