@@ -14,19 +14,11 @@ import org.apache.flink.types.Row;
  *
  * A frame ends with the line that fills it (lines, bytes); all frames end when their bytes together pass a bound, when
  * the oldest line has waited for the batch's time, and before a checkpoint, so that there is nothing to be saved.
- *
- * Where those behind are busy, handing on takes long. The next batch then waits as long again: a frame costs the same
- * however few lines it has, so that larger ones are how a job that is behind catches up. And frames whose lines are
- * costly (never seen before) get smaller, since every other service waits behind each of them.
+ * How long that time is, and how many lines fill a frame, follows those behind (FramePace).
  */
 public class FrameOperator extends AbstractStreamOperator
         implements OneInputStreamOperator, ProcessingTimeService.ProcessingTimeCallback {
     private static final long serialVersionUID = 1L;
-    /** A batch waits no longer than this, however long the last one took to hand on. */
-    private static final long LONGEST_MS = 2000;
-    /** Handing on a frame takes longer where its lines are costly: the next ones have half as many, down to FEWEST. */
-    private static final long SLOW_MS = 1000;
-    private static final int FEWEST = 1000;
 
     private final int lineBytes;
     private final int frameLines;
@@ -39,8 +31,7 @@ public class FrameOperator extends AbstractStreamOperator
     private transient Map lastPartitions;
     private transient long bytes;
     private transient boolean waiting;
-    private transient long wait;
-    private transient int limit;
+    private transient FramePace pace;
 
     /** Of a line at most lineBytes are kept; a frame and all frames together are bounded as said above. */
     public FrameOperator(int lineBytes, int frameLines, int frameBytes, long batchBytes, long milliseconds) {
@@ -54,8 +45,7 @@ public class FrameOperator extends AbstractStreamOperator
     public void open() throws Exception {
         super.open();
         topics = new LinkedHashMap();
-        wait = milliseconds;
-        limit = frameLines;
+        pace = new FramePace(frameLines, milliseconds);
     }
 
     public void processElement(StreamRecord element) throws Exception {
@@ -64,14 +54,14 @@ public class FrameOperator extends AbstractStreamOperator
         int before = buffer.bytes();
         buffer.add(((Long) row.getField(2)).longValue(), ((Long) row.getField(3)).longValue(), (byte[]) row.getField(4));
         bytes += buffer.bytes() - before;
-        if (buffer.lines() >= limit || buffer.bytes() >= frameBytes) {
+        if (buffer.lines() >= pace.lines() || buffer.bytes() >= frameBytes) {
             emit(buffer);
         } else if (bytes >= batchBytes) {
             emitAll();
         } else if (!waiting) {
             waiting = true;
             ProcessingTimeService clock = getProcessingTimeService();
-            clock.registerTimer(clock.getCurrentProcessingTime() + wait, this);
+            clock.registerTimer(clock.getCurrentProcessingTime() + pace.milliseconds(), this);
         }
     }
 
@@ -79,7 +69,7 @@ public class FrameOperator extends AbstractStreamOperator
         waiting = false;
         long began = System.nanoTime();
         emitAll();
-        wait = Math.max(milliseconds, Math.min(LONGEST_MS, millisSince(began)));
+        pace.batchTook(millisSince(began));
     }
 
     public void prepareSnapshotPreBarrier(long checkpoint) throws Exception {
@@ -126,15 +116,11 @@ public class FrameOperator extends AbstractStreamOperator
         bytes -= buffer.bytes();
         Row row = new Row(2);
         row.setField(0, buffer.key());
+        int lines = buffer.lines();
         row.setField(1, buffer.take());
         long began = System.nanoTime();
         output.collect(new StreamRecord(row));
-        long took = millisSince(began);
-        if (took > SLOW_MS) {
-            limit = Math.max(FEWEST, limit / 2);
-        } else if (took < SLOW_MS / 4) {
-            limit = Math.min(frameLines, limit * 2);
-        }
+        pace.frameTook(lines, millisSince(began));
     }
 
     private static long millisSince(long nanoTime) {

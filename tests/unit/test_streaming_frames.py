@@ -122,3 +122,37 @@ def test_what_is_no_frame_is_refused(damage):
         unpack(damage(frame), "a")
     with pytest.raises(FrameError):
         unpack(frame[:30], "a")
+
+
+def test_frames_get_smaller_where_their_lines_are_costly_and_large_again(jvm):
+    pace = jvm.logcanary.FramePace(20_000, 200)
+    costly = [
+        (20_000, 1_001),
+        (10_000, 600),
+        (7_000, 1_500),
+        (900, 9_000),
+        (3_500, 9_000),
+        (1_750, 9_000),
+        (1_000, 9_000),
+    ]
+    sizes = []
+    for size, took in [*costly, (20, 0), (1_000, 250), (1_000, 249), (2_000, 0), (4_000, 0), (8_000, 0), (16_000, 0)]:
+        pace.frameTook(size, took)
+        sizes.append(pace.lines())
+    down = [10_000, 10_000, 3_500, 3_500, 1_750, 1_000, 1_000]
+    assert sizes == [*down, 1_000, 1_000, 2_000, 4_000, 8_000, 16_000, 20_000]
+
+
+@pytest.mark.parametrize(("took", "wait"), [(0, 200), (199, 200), (700, 700), (60_000, 2_000)])
+def test_a_batch_waits_as_long_as_the_last_took_within_bounds(jvm, took, wait):
+    pace = jvm.logcanary.FramePace(20_000, 200)
+    assert pace.milliseconds() == 200
+    pace.batchTook(took)
+    assert pace.milliseconds() == wait
+
+
+def test_a_frame_that_is_small_by_settings_stays_so(jvm):
+    pace = jvm.logcanary.FramePace(300, 50)
+    for took in (5_000, 0, 5_000):
+        pace.frameTook(300, took)
+        assert pace.lines() == 300
