@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    archiving,
     deadletters,
     demo,
     detecting,
@@ -107,6 +108,7 @@ app.add_typer(triage.app, name="alerts", rich_help_panel=TRIAGE)
 app.add_typer(deadletters.app, name="deadletters", rich_help_panel=TRIAGE)
 
 app.command(rich_help_panel=MODELS)(learn.train)
+app.add_typer(archiving.app, name="archive", rich_help_panel=MODELS)
 app.add_typer(learn.models_app, name="models", rich_help_panel=MODELS)
 
 evaluating.app.command("trainticket")(evaluating_faults.evaluate_trainticket)

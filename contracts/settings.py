@@ -63,6 +63,8 @@ class ArchiveOptions(Options):
     roll_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """Uncompressed bytes after which a file is closed."""
     group: str = "logcanary-archiver"
+    retention_days: float | None = Field(default=None, gt=0)
+    """``logcanary archive expire`` deletes what is older; None: it has to be told. Nothing deletes by itself."""
 
 
 class WebOptions(Options):

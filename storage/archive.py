@@ -249,7 +249,7 @@ def sweep(files: Files, root: str, service: str, now_ms: int) -> int:
     Raises:
         StorageError: the store does not answer.
     """
-    folders = _hour_folders(files, root, service)
+    folders = hour_folders(files, root, service)
     since = max((modified_ms for _, _, modified_ms in folders), default=0) - LEFTOVER_FOLDERS_MS
     swept = 0
     for folder, _, modified_ms in folders:
@@ -282,7 +282,7 @@ def list_files(
         StorageError: the store does not answer.
     """
     found = []
-    for folder, start, _ in _hour_folders(files, root, service):
+    for folder, start, _ in hour_folders(files, root, service):
         if (from_ms is None or start + HOUR_MS > from_ms) and (to_ms is None or start < to_ms + LATE_MS):
             found += _files_in(files, folder)
     return sorted(found)
@@ -362,7 +362,7 @@ def archived_until(
     newest: dict[tuple[str, int], ArchiveFile] = {}
     # A partition's files are written in offset order, so its highest offset is in the file written last. Folders are
     # looked through from the one changed last; one not changed since a file was written holds none written later.
-    for folder, _, modified_ms in sorted(_hour_folders(files, root, service), key=lambda entry: -entry[2]):
+    for folder, _, modified_ms in sorted(hour_folders(files, root, service), key=lambda entry: -entry[2]):
         if wanted and all(key in newest and newest[key].modified_ms > modified_ms for key in wanted):
             break
         for file in _files_in(files, folder):
@@ -380,7 +380,7 @@ def services(files: Files, root: str) -> list[str]:
     ]
 
 
-def _hour_folders(files: Files, root: str, service: str) -> list[tuple[str, int, int]]:
+def hour_folders(files: Files, root: str, service: str) -> list[tuple[str, int, int]]:
     """(path, start of the hour in ms, time of the last change in ms) of a service's folders, by hour."""
     folders = []
     base = service_folder(root, service)

@@ -11,6 +11,7 @@ from storage.archive import archived_until, list_files, read_lines
 from storage.broker import end_offsets
 from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
+from storage.keeping import lease
 from training.dataset import build, interleaved, lines_of
 from training.learner import TrainingError, learn
 
@@ -62,13 +63,14 @@ def train(
     expected = sum(file.last - file.first + 1 for file in archived)
     progress(f"Read {expected:,} lines from {len(archived):,} files of the archive")
     places = sorted({(file.topic, file.partition) for file in archived})
-    data = build(
-        interleaved([_partition(settings, files, service, place, from_ms, to_ms) for place in places]),
-        control.settings_of(service),
-        catalogue=control.templates.get(service, {}).values(),
-        verdicts=control.verdicts.get(service, {}).values(),
-        max_line_bytes=settings.flink.max_line_bytes,
-    )
+    with lease(files, settings.hdfs.root, service, from_ms, to_ms):
+        data = build(
+            interleaved([_partition(settings, files, service, place, from_ms, to_ms) for place in places]),
+            control.settings_of(service),
+            catalogue=control.templates.get(service, {}).values(),
+            verdicts=control.verdicts.get(service, {}).values(),
+            max_line_bytes=settings.flink.max_line_bytes,
+        )
     progress(f"{data.material.lines:,} lines ({data.dead:,} unreadable), {len(data.material.templates):,} templates")
     bundle = learn(data, control.settings_of(service), progress)
     version = Registry(files, settings.hdfs.root).publish(bundle)
