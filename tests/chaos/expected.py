@@ -72,7 +72,7 @@ def _partition(
                 table = tables[bucket] = SessionTable(
                     bundle.manifest.window, options.session.gap_seconds, options.session.max_open
                 )
-            scored = scorer.score(events, table.extend(events), frozenset())
+            scored = scorer.score(events, table.extend(events))
             expected.detections |= {one.id for one in scored.detections}
             offsets.setdefault(bucket, []).append(events.column("offset"))
     for bucket, parts in offsets.items():
