@@ -146,13 +146,119 @@ def promote(
     Example:
       logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
     """
-    from storage.control import SWAP_SECONDS, ControlWriter, moved_pointer
-
     state = shell(context)
     registry, pointers = _registry(state)
     chosen = full_version(registry.versions(service), service, version)
-    registry.load(service, chosen)  # a bundle that fails its checks must not become live
+    _make_live(state, registry, pointers.get(service), service, chosen, author, reason)
+
+
+@models_app.command()
+def rollback(
+    context: typer.Context,
+    *,
+    service: Service,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why: goes into the pointer's history.")] = "roll back",
+    author: Annotated[str, typer.Option("--author", help="Who; default: the user of this machine.")] = "",
+) -> None:
+    """Make the bundle live again that was live before this one; the running job takes it up without a restart.
+
+    Example:
+      logcanary models rollback --service pay --reason 'too many alarms since noon'
+    """
+    state = shell(context)
+    registry, pointers = _registry(state)
     live = pointers.get(service)
+    earlier = [move.version for move in live.before if move.version != live.version] if live else []
+    if not earlier:
+        raise ProblemError(
+            f"{service} has no bundle that was live before: `logcanary models list -s {service}` shows those there are"
+        )
+    _make_live(state, registry, live, service, earlier[0], author, reason)
+
+
+@models_app.command()
+def history(context: typer.Context, *, service: Service, as_json: Json = False) -> None:
+    """Show which bundles were live from when on, the newest first, and who moved the pointer last, and why.
+
+    Example:
+      logcanary models history --service pay
+    """
+    state = shell(context)
+    live = _registry(state)[1].get(service)
+    if live is None:
+        raise ProblemError(f"{service} has no live bundle: `logcanary train --service {service}` makes one")
+    if as_json or state.json:
+        state.emit(live)
+        return
+    from cli.show import clock
+    from cli.tables import rows_table
+
+    moves = [(live.version, live.from_ms), *((move.version, move.from_ms) for move in live.before)]
+    rows = [{"version": version, "live_from_UTC": clock(from_ms)} for version, from_ms in moves]
+    state.out.print(rows_table(rows))
+    state.err.print(f"Moved last by {live.author}: {live.reason}", markup=False, soft_wrap=True)
+
+
+@models_app.command()
+def diff(
+    context: typer.Context,
+    *,
+    service: Service,
+    version: Annotated[str, typer.Argument(help="A version or its beginning.")],
+    other: Annotated[str | None, typer.Argument(help="What it is compared with; else the live one.")] = None,
+    top: Annotated[int, typer.Option("--top", min=0, help="At most so many templates of a kind; 0 = all.")] = 20,
+    as_json: Json = False,
+) -> None:
+    """Compare two bundles: settings, what they learnt from, figures, bars, and templates that only one of them knows.
+
+    Examples:
+      logcanary models diff --service pay 20260131T0800
+      logcanary models diff --service pay 20260131T0800 20260201 --json
+    """
+    from dataclasses import asdict
+
+    from models.comparing import compare
+
+    state = shell(context)
+    registry, pointers = _registry(state)
+    versions = registry.versions(service)
+    if other is None and service not in pointers:
+        raise ProblemError(f"{service} has no live bundle to compare with: name a second version")
+    second = full_version(versions, service, other) if other is not None else pointers[service].version
+    first = full_version(versions, service, version)
+    found = compare(registry.load(service, first), registry.load(service, second))
+    if as_json or state.json:
+        state.emit({"first": first, "second": second} | asdict(found))
+        return
+    from cli.tables import rows_table
+
+    if found.is_none:
+        state.say(f"No difference between {first} and {second}.")
+        return
+    pairs = (found.settings | found.figures).items()
+    if pairs:
+        state.out.print(rows_table([{"what": name, first: mine, second: theirs} for name, (mine, theirs) in pairs]))
+    for words, entries in (("only in " + first, found.gone_templates), ("only in " + second, found.new_templates)):
+        if entries:
+            rows = [{"template": one.template, "lines": one.count, "text": one.text} for one in entries[: top or None]]
+            state.out.print(f"{len(entries):,} templates {words}", markup=False)
+            state.out.print(rows_table(rows))
+    state.say(f"{found.common_templates:,} templates are known to both.")
+
+
+def _make_live(
+    state: Shell,
+    registry: "Registry",
+    live: "BundlePointer | None",
+    service: str,
+    chosen: str,
+    author: str,
+    reason: str,
+) -> None:
+    """Move a service's pointer to a version that passes its checks."""
+    from storage.control import SWAP_SECONDS, ControlWriter, moved_pointer
+
+    registry.load(service, chosen)  # a bundle that fails its checks must not become live
     pointer = moved_pointer(live, service, chosen, author or user(), reason)
     with ControlWriter(state.settings) as control:
         control.put(pointer)

@@ -3,7 +3,6 @@
 They are given what the stack has written and what the core says (``tests.chaos.expected``), and ask nothing else.
 """
 
-import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from storage.archive import list_files, read_file
 from storage.broker import read_all
 from storage.control import read_control
 from storage.files import open_files
+from storage.keeping import verify
 from tests.chaos.expected import Expected
 
 SHOWN = 3
@@ -141,18 +141,11 @@ def in_archive(settings: AppSettings, service: str, sent: Sequence[Sequence[byte
     """The archive holds every offset once, byte for byte, and files neither overlap nor leave gaps; and how many."""
     files = open_files(settings.hdfs)
     found: dict[int, list[bytes | None]] = {}
-    problems = []
     try:
+        problems = [words for one in verify(files, settings.hdfs.root, service) for words in one.problems]
         listed = list_files(files, settings.hdfs.root, service)
-        for one, following in itertools.pairwise(listed):
-            if one.partition == following.partition and following.first != one.last + 1:
-                problems.append(f"the archive jumps from {one.last} to {following.first}: {following.path}")
         for file in listed:
-            table = read_file(files, file)
-            lines = found.setdefault(file.partition, [])
-            if table["offset"].to_pylist() != list(range(file.first, file.last + 1)):
-                problems.append(f"{file.path} does not hold the offsets of its name")
-            lines += table["value"].to_pylist()
+            found.setdefault(file.partition, []).extend(read_file(files, file)["value"].to_pylist())
     finally:
         files.close()
     return [*problems[:SHOWN], *same_lines(found, sent, "archive")], len(listed)

@@ -215,6 +215,8 @@ def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -
     end = _all_archived(stack, topics)
     offsets = np.concatenate([table["offset"].to_numpy() for table in _tables(stack)])
     assert (np.sort(offsets) == np.arange(end)).all()
+    report = json.loads(logcanary(stack, "archive", "verify", "--service", HDFS, "--json"))
+    assert (report["holds"], report["lines"], report["first"], report["last"]) == (True, end, 0, end - 1)
 
 
 @pytest.mark.usefixtures("hdfs")
