@@ -23,7 +23,11 @@ class Registry:
 
     def folder(self, service: str, version: str) -> str:
         """Where a version lies."""
-        return f"{self._root}/{service}/{version}"
+        return f"{self.home(service)}/{version}"
+
+    def home(self, service: str) -> str:
+        """Where the versions of a service lie."""
+        return f"{self._root}/{service}"
 
     def publish(self, bundle: Bundle) -> str:
         """Write a bundle; returns its version.
@@ -66,6 +70,6 @@ class Registry:
         Raises:
             StorageError: The store does not answer.
         """
-        entries = self._files.list(f"{self._root}/{service}")
+        entries = self._files.list(self.home(service))
         names = [entry.name for entry in entries if entry.is_dir and _version.fullmatch(entry.name)]
         return [name for name in sorted(names) if self._files.exists(f"{self.folder(service, name)}/{MANIFEST}")]

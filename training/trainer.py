@@ -12,6 +12,7 @@ from storage.broker import end_offsets
 from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
 from storage.keeping import lease
+from storage.locks import LockedError, lock
 from training.dataset import build, interleaved, lines_of
 from training.learner import TrainingError, learn
 
@@ -45,10 +46,33 @@ def train(
         progress: called with each stage in words.
 
     Raises:
-        TrainingError: nothing is archived for that time, or too little.
+        TrainingError: nothing is archived for that time, or too little; or somebody trains the service now.
         StorageError: HDFS does not answer; nothing was published.
     """
     files = open_files(settings.hdfs)
+    path = f"{Registry(files, settings.hdfs.root).home(service)}/training.lock"
+    try:
+        with lock(files, path, author):
+            return _train(settings, files, service, from_ms, to_ms, author=author, reason=reason, progress=progress)
+    except LockedError as error:
+        first = error.holder
+        raise TrainingError(
+            f"{service} is being trained already, by {first.who} (process {first.pid} on {first.host}): wait until "
+            f"that is done; if that process is gone, delete {path}"
+        ) from None
+
+
+def _train(
+    settings: AppSettings,
+    files: Files,
+    service: str,
+    from_ms: int | None,
+    to_ms: int | None,
+    *,
+    author: str,
+    reason: str,
+    progress: Say,
+) -> Manifest:
     control = read_control(settings)
     archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
     if not archived:
