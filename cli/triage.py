@@ -14,8 +14,9 @@ from cli.help import Commands
 from cli.shell import ProblemError, Shell, shell
 
 if TYPE_CHECKING:
-    from contracts.records import Detection, VerdictScope, VerdictValue
+    from contracts.records import Detection, Verdict, VerdictScope, VerdictValue
     from models.alerts import Alert
+    from storage.control import ControlView
 
 VALUES = ("confirmed", "false-positive", "expected", "unsure")
 STATES = ("open", "escalated", *VALUES)
@@ -158,8 +159,8 @@ def verdict(
     _check_terms(value, scope, expires, rate)
     ends_ms = now_ms + duration(expires) if expires else 0
     from cli import show
-    from models.alerts import resolve, worst_by_id
-    from models.verdicts import observed_rate, undone, verdict_on
+    from models.alerts import resolve
+    from models.verdicts import undone, verdict_on
     from storage.control import ControlWriter, read_control
 
     state, who = shell(context), author or user()
@@ -172,13 +173,10 @@ def verdict(
             raise ProblemError(f"nothing is said of {found.id} that could be taken back")
         said = undone(before, who, now_ms)
     else:
-        means = cast("VerdictValue", value), reason, who, now_ms
-        within = cast("VerdictScope", scope)
+        within, means = cast("VerdictScope", scope), (cast("VerdictValue", value), reason, who, now_ms)
         said = verdict_on(found, *means, scope=within, expires_ms=ends_ms, accepted_per_hour=rate or 0, before=before)
         if value == "expected" and rate is None:
-            distinct = [one for one in worst_by_id(detections).values() if one.service == found.service]
-            often = observed_rate(said, distinct, partial(view.resolve, found.service))
-            said = said.model_copy(update={"accepted_per_hour": often})
+            said = _at_observed_rate(said, detections, view)
     with ControlWriter(state.settings) as control:
         control.put(said)
     if as_json or state.json:
@@ -187,6 +185,16 @@ def verdict(
         state.say(f"Taken back: {said.value} on {found.id} ({found.service}).")
         return
     state.say(f"{found.service}: {value}{show.covered(said)}. `logcanary verdict {found.id} --undo` takes it back.")
+
+
+def _at_observed_rate(said: "Verdict", detections: "list[Detection]", view: "ControlView") -> "Verdict":
+    """The verdict with the rate of what it covers so far."""
+    from models.alerts import worst_by_id
+    from models.verdicts import observed_rate
+
+    distinct = [one for one in worst_by_id(detections).values() if one.service == said.service]
+    often = observed_rate(said, distinct, partial(view.resolve, said.service))
+    return said.model_copy(update={"accepted_per_hour": often})
 
 
 def _check_terms(value: str, scope: str, expires: str, rate: float | None) -> None:

@@ -26,7 +26,7 @@ from models.detector import Evidence, Part
 from models.detectors import SESSION_DETECTORS
 from models.ensemble import Ensemble
 from models.finished import Sessions
-from models.sessions import Ids, Ints
+from models.sessions import END, Ids, Ints
 from parsing.events import template_hex
 
 EXPECTED = 3
@@ -40,6 +40,8 @@ LEAST_LIKELY = 0.005
 """What was less likely than this was not expected."""
 MAX_WORDS = 120
 """Characters of each template in a sentence; the data has all of it."""
+LEAST_APART = 0.5
+"""Events by which a count differs, to be worth naming."""
 END_WORDS = "the end of the session"
 _SLOT = re.compile(r"<(?:[A-Z][A-Z0-9_]*|\*|\.\.\.)>")
 
@@ -77,8 +79,9 @@ class Explanation:
     surprise: float
     """Nats."""
     expected: tuple[Expected, ...]
+    counted: Literal["findings", "lines"]
     count: int
-    """So many lines of the kind, from the first to the last time."""
+    """So many findings of the alert, or lines of the template, from the first to the last time."""
     first_ms: int
     last_ms: int
     beside: str
@@ -99,9 +102,7 @@ class Explanation:
         said = [_expected_words(self.expected), _came_words(self)]
         if self.kind == "event" and self.parameters:
             said.append(f"The line has {', '.join(self.parameters)} where its template has variables.")
-        often = "once" if self.count == 1 else f"{self.count:,} times"
-        since = f"since {_clock(self.first_ms)} UTC" + (f", last at {_clock(self.last_ms)}" if self.count > 1 else "")
-        said.append(f"It came {often}, {since}.")
+        said.append(_since_words(self))
         return [*said, *self.evidence]
 
     def data(self) -> dict[str, object]:
@@ -129,6 +130,7 @@ def explain_finding(found: Detection, alert: Alert) -> Explanation:
         is_raised=True,
         surprise=found.surprise,
         expected=found.expected,
+        counted="findings",
         count=alert.count,
         first_ms=alert.first_ms,
         last_ms=alert.last_ms,
@@ -215,6 +217,7 @@ def _explain_row(known: Study, row: int, rows: Ints) -> Explanation:
             Expected(template=template_hex(vocabulary.template(i)), text=vocabulary.text(i), probability=min(1.0, p))
             for i, p in likeliest
         ),
+        counted="lines",
         count=len(np.unique(log.events.column("offset")[kind])),
         first_ms=int(times.min()),
         last_ms=int(times.max()),
@@ -299,7 +302,8 @@ def sentence(why: Evidence, texts: Mapping[int, str]) -> str:
     """
 
     def named(template: int) -> str:
-        return _short(texts.get(template, "")) or (END_WORDS if template == 1 else template_hex(template))
+        text = texts.get(template, "")
+        return _short(text) if text else END_WORDS if template == END else template_hex(template)
 
     words = WORDS[why.reason](why, named)
     return f"{words[:1].upper()}{words[1:]}."
@@ -318,7 +322,8 @@ def _rare(why: Evidence, named: Named) -> str:
 
 
 def _counts(why: Evidence, named: Named) -> str:
-    rows = [f"{named(part.template)} {_times(part.observed)} instead of {_times(part.usual)}" for part in why.parts[:3]]
+    apart = [part for part in why.parts if abs(part.observed - part.usual) >= LEAST_APART] or list(why.parts)
+    rows = [f"{named(part.template)} {_times(part.observed)} instead of {_times(part.usual)}" for part in apart[:3]]
     beside = "the nearest normal session" if why.reason == "unusual_counts" else "what usually comes with the rest"
     return f"compared with {beside}: {', '.join(rows)}" if rows else "the session has an unusual mix of events"
 
@@ -328,7 +333,8 @@ def _order(why: Evidence, named: Named) -> str:
         return "the session is unlikely as a whole"
     came, *usual = why.parts
     after = f"after {', '.join(named(one) for one in why.related)} " if why.related else ""
-    options = ", ".join(f"{named(part.template)} ({_percent(part.usual)})" for part in usual[:EXPECTED])
+    likely = [part for part in usual[:EXPECTED] if part.usual >= LEAST_LIKELY]
+    options = ", ".join(f"{named(part.template)} ({_percent(part.usual)})" for part in likely)
     instead = f"; expected {options}" if options else ""
     return f"{after}came {named(came.template)} ({_percent(came.usual)}){instead}"
 
@@ -422,7 +428,7 @@ def parameters_of(template: str, line: str) -> tuple[str, ...]:
 
 def _expected_words(likely: Sequence[Expected]) -> str:
     options = [
-        f"{_short(one.text) or END_WORDS} ({_percent(one.probability)})"
+        f"{_short(one.text) if one.text else END_WORDS} ({_percent(one.probability)})"
         for one in likely[:EXPECTED]
         if one.probability >= LEAST_LIKELY
     ]
@@ -441,9 +447,17 @@ def _came_words(told: Explanation) -> str:
     return f"Came {_short(told.template_text)}{unusual}."
 
 
+def _since_words(told: Explanation) -> str:
+    what = "This was found" if told.counted == "findings" else "A line of this template came"
+    if told.count == 1:
+        return f"{what} once, at {_clock(told.first_ms)} UTC."
+    return f"{what} {told.count:,} times, since {_clock(told.first_ms)} UTC, last at {_clock(told.last_ms)} UTC."
+
+
 def _short(text: str) -> str:
+    """A template's text in quotes, cut where it is long."""
     text = " ".join(text.split())
-    return text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"
+    return f'"{text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"}"'
 
 
 def _percent(share: float) -> str:
@@ -452,7 +466,9 @@ def _percent(share: float) -> str:
 
 
 def _times(count: float) -> str:
-    return f"{count:.3g} times" if count != 1 else "once"
+    if abs(count - round(count)) < 0.05:  # a usual count is a mean
+        return {0: "never", 1: "once"}.get(round(count), f"{round(count):,} times")
+    return f"{count:.3g} times"
 
 
 def _shares(part: Part) -> str:

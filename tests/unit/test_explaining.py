@@ -112,10 +112,10 @@ def test_a_detection_is_explained_by_what_it_carries():
     (alert,) = group([one, later])
     told = explain_finding(one, alert)
     assert told.sentences() == [
-        "Expected disk <NUM> is fine (75 %).",
-        "Came disk <NUM> is full; that is one in 1,000.",
+        'Expected "disk <NUM> is fine" (75 %).',
+        'Came "disk <NUM> is full"; that is one in 1,000.',
         "The line has 7 where its template has variables.",
-        "It came 2 times, since 1970-01-01 00:00:01 UTC, last at 1970-01-01 01:00:00.",
+        "This was found 2 times, since 1970-01-01 00:00:01 UTC, last at 1970-01-01 01:00:00 UTC.",
     ]
     assert [(step.text, step.mark) for step in told.steps] == [
         ("disk asked", "both"),
@@ -208,23 +208,28 @@ def test_the_reasons_of_detectors_of_traces_are_known():
     [
         (
             Evidence("missing", "stopped_early", "chance", (Part(2, 0.0, 0.98),), related=(1,)),
-            "It stopped after A; what followed elsewhere: B (98 %).",
+            'It stopped after "A"; what followed elsewhere: "B" (98 %).',
         ),
         (
             Evidence("timing", "slow", "ms", (Part(2, 5200.0, 480.0),), related=(1,)),
-            "B came 5,200 ms after A; 99 of 100 come within 480 ms.",
+            '"B" came 5,200 ms after "A"; 99 of 100 come within 480 ms.',
         ),
         (
             Evidence("count_vector", "unusual_counts", "events", (Part(1, 3.0, 1.0), Part(2, 0.0, 2.0))),
-            "Compared with the nearest normal session: A 3 times instead of once, B 0 times instead of 2 times.",
+            'Compared with the nearest normal session: "A" 3 times instead of once, "B" never instead of 2 times.',
+        ),
+        (
+            Evidence("pca", "unusual_mix", "events", (Part(1, 1.0, 1.02), Part(2, 4.0, 1.3), Part(1, 0.0, 1.01))),
+            'Compared with what usually comes with the rest: "B" 4 times instead of 1.3 times, '
+            '"A" never instead of once.',
         ),
         (
             Evidence("order", "unusual_order", "chance", (Part(2, 1.0, 0.004), Part(1, 0.0, 0.9)), related=(1,)),
-            "After A came B (0.4 %); expected A (90 %).",
+            'After "A" came "B" (0.4 %); expected "A" (90 %).',
         ),
         (
             Evidence("new_template", "new", "chance", (Part(2, 1.0, 0.0),), related=(1,)),
-            "B is in no normal session; the nearest known one is A.",
+            '"B" is in no normal session; the nearest known one is "A".',
         ),
         (
             Evidence("rate", "silence", "events", (Part(0, 0.0, 12.0),)),
