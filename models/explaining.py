@@ -32,8 +32,7 @@ from parsing.events import template_hex
 EXPECTED = 3
 """Likeliest events named."""
 MAX_STEPS = 200
-"""Of a session so many events, up to the one explained and a few behind it, are laid beside a normal one."""
-STEPS_AFTER = 10
+"""Of a session so many events, those around the one explained, are laid beside as many of a normal one."""
 LEAST_SESSIONS = 50
 """Of fewer learnt sessions the detectors of sessions know nothing."""
 LEAST_LIKELY = 0.005
@@ -197,7 +196,8 @@ def _explain_row(known: Study, row: int, rows: Ints) -> Explanation:
     kind = np.flatnonzero(cut.targets == target)
     times = log.events.column("time")[kind]
     at = int(np.searchsorted(rows, row))
-    shown = rows[max(0, at + 1 + STEPS_AFTER - MAX_STEPS) : at + 1 + STEPS_AFTER]
+    begin = max(0, min(at - MAX_STEPS // 2, len(rows) - MAX_STEPS))
+    shown = rows[begin : begin + MAX_STEPS]
     mine = [(template_hex(one), log.events.templates[one]) for one in cut.targets[shown].tolist()]
     learnt = _learnt_sessions(known, event["session"])
     beside, theirs = _nearest(learnt, cut.targets[rows]) if not is_stream else ("", [])
@@ -222,7 +222,7 @@ def _explain_row(known: Study, row: int, rows: Ints) -> Explanation:
         first_ms=int(times.min()),
         last_ms=int(times.max()),
         beside=f"session {beside}" if beside else "",
-        steps=aligned(mine, theirs, int(np.searchsorted(shown, row))) if beside else (),
+        steps=aligned(mine, theirs[begin : begin + MAX_STEPS], at - begin) if beside else (),
         evidence=_evidence(known, learnt, event["session"]) if not is_stream else (),
         place=f"{log.sources[source].name}:{number}",
     )
@@ -256,18 +256,23 @@ def _learnt_sessions(known: Study, name: str) -> Sessions:
 
 
 def _nearest(learnt: Sessions, templates: Ids) -> tuple[str, list[tuple[str, str]]]:
-    """Name and events of the learnt session whose counts of templates are nearest, the newest of equals; or nothing."""
+    """Name and events of the learnt session whose counts of templates are nearest, the newest of equals; or nothing.
+
+    What it has beside this session's templates counts together, in whatever kinds it comes.
+    """
     if not len(learnt):
         return "", []
-    ids = np.unique(np.concatenate([learnt.templates, templates]))
     _, newest = np.unique(learnt.bags()[::-1], return_index=True)
     distinct = learnt.take(np.sort(len(learnt) - 1 - newest))
-    counts = np.zeros((len(distinct), len(ids)), dtype=np.float32)
-    np.add.at(counts, (distinct.owners, np.searchsorted(ids, distinct.templates)), 1)
-    mine = np.bincount(np.searchsorted(ids, templates), minlength=len(ids)).astype(np.float32)
-    apart = np.abs(np.log1p(counts) - np.log1p(mine)).sum(axis=1)
+    ids, mine = np.unique(templates, return_counts=True)
+    width = len(ids) + 1  # what this session does not have is one column
+    columns = np.minimum(np.searchsorted(ids, distinct.templates), len(ids) - 1)
+    columns = np.where(ids[columns] == distinct.templates, columns, len(ids))
+    flat = np.bincount(distinct.owners * width + columns, minlength=len(distinct) * width)
+    counts = flat.reshape(len(distinct), width)
+    apart = np.abs(np.log1p(counts) - np.log1p(np.append(mine, 0))).sum(axis=1)
     row = len(distinct) - 1 - int(apart[::-1].argmin())
-    events = distinct.templates[distinct.rows(row)][:MAX_STEPS].tolist()
+    events = distinct.templates[distinct.rows(row)].tolist()
     return distinct.names[row], [(template_hex(one), distinct.texts[one]) for one in events]
 
 

@@ -164,6 +164,14 @@ def test_a_normal_session_is_said_to_be_one(shop):
     assert told.evidence == ("No detector of whole sessions finds this one rare.",)
 
 
+def test_of_a_long_session_the_events_around_the_one_explained_are_shown(shop, monkeypatch):
+    monkeypatch.setattr("models.explaining.MAX_STEPS", 2)
+    told = explain_session(shop, "360")
+    own = [step for step in told.steps if step.mark != "normal"]
+    assert len(own) == 2
+    assert [step.text for step in own if step.is_it] == [told.template_text]
+
+
 def test_what_is_not_there_is_said_with_what_is(shop):
     with pytest.raises(ExplainError, match="no line names a session 'x'; sessions are, for instance, "):
         explain_session(shop, "x")
