@@ -84,7 +84,7 @@ def detect(
     from models.detect import detect as run
 
     state = shell(context)
-    settings = _settings(settings_file, session)
+    settings = settings_of_files(settings_file, session)
     with state.progress(None, "Reading and learning"):
         checked = [Source(path.name, read_text(path)) for path in files]
         learnt = [Source(path.name, read_text(path)) for path in baseline or []]
@@ -106,8 +106,8 @@ def detect(
             state.out.print(part)
 
 
-def _settings(file: Path | None, session: str | None) -> "ServiceSettings":
-    """Settings of the files' service: an n-gram, because it learns in a moment."""
+def settings_of_files(file: Path | None, session: str | None, flag: str = "--session") -> "ServiceSettings":
+    """Settings of the files' service: an n-gram, because it learns in a moment; ``flag`` gave ``session``."""
     import re
 
     from cli.configuration import service_settings
@@ -119,7 +119,7 @@ def _settings(file: Path | None, session: str | None) -> "ServiceSettings":
         try:
             re.compile(session)
         except re.error as error:
-            raise ProblemError(f"--session {session}: not a regular expression: {error}") from None
+            raise ProblemError(f"{flag} {session}: not a regular expression: {error}") from None
         given = {"by": "identifier", "pattern": session, "field": None}
         changes["session"] = SessionOptions(**{**settings.session.model_dump(), **given})
     return settings.model_copy(update=changes)

@@ -13,6 +13,7 @@ from cli import (
     detecting,
     evaluating,
     evaluating_faults,
+    explaining,
     inspecting,
     job,
     learn,
@@ -104,6 +105,7 @@ app.command(rich_help_panel=FLOW)(send.follow)
 app.add_typer(services.app, name="settings", rich_help_panel=FLOW)
 
 app.command(rich_help_panel=TRIAGE)(triage.verdict)
+app.command(rich_help_panel=TRIAGE)(explaining.explain)
 app.add_typer(triage.app, name="alerts", rich_help_panel=TRIAGE)
 app.add_typer(deadletters.app, name="deadletters", rich_help_panel=TRIAGE)
 

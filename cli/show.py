@@ -6,6 +6,7 @@ Log lines are foreign text: they are never read as markup, and control character
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -14,9 +15,12 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from contracts.records import END_TEMPLATE, Detection, Verdict
+from contracts.records import END_TEMPLATE, Detection, Said, Verdict
 from models.alerts import Alert
 from models.verdicts import BEYOND, SETTLED
+
+if TYPE_CHECKING:
+    from models.explaining import Explanation
 
 DETECTOR_WORDS = {
     "deeplog": "next event, DeepLog LSTM",
@@ -95,7 +99,7 @@ def detection(found: Detection, verdict: Verdict | None = None, said: Sequence[V
     if found.expected:
         parts += [Text(""), _expected(found)]
     parts += [Text(""), _facts(found)]
-    parts += [Text(""), *(_said(one, one is verdict) for one in said or [one for one in (verdict,) if one])]
+    parts += [Text(""), *_chain(said, verdict)]
     if verdict is None:
         parts.append(Text(f"logcanary verdict {found.id} confirmed|false-positive|expected|unsure --reason ...", "dim"))
     return Panel(
@@ -154,31 +158,87 @@ def _facts(found: Detection) -> RenderableType:
     return table
 
 
-def _said(verdict: Verdict, decides: bool) -> RenderableType:
-    words = (
-        f"{verdict.value} said by {verdict.author}, {clock(verdict.given_ms)} UTC{covered(verdict)}: {verdict.reason}"
-    )
-    return Text(printable(words), style="" if decides else "dim")
+def _chain(said: Sequence[Verdict], decides: Verdict | None) -> list[RenderableType]:
+    """Who said what and when, the oldest first; what no longer holds says why."""
+    lines: list[tuple[int, str, bool]] = []
+    for verdict in said:
+        lines += [(one.given_ms, _words(one), False) for one in verdict.earlier]
+        lines.append((verdict.given_ms, _words(verdict) + covered(verdict), verdict is decides))
+    lines.sort(key=lambda line: line[0])
+    return [Text(printable(words), style="" if holds else "dim") for _, words, holds in lines]
+
+
+def _words(one: Verdict | Said) -> str:
+    reason = f": {one.reason}" if one.reason else ""
+    words = f"{one.value} ({one.scope}) said by {one.author}, {clock(one.given_ms)} UTC{reason}"
+    if one.undone_ms:
+        return f"{words}; taken back by {one.undone_by}, {clock(one.undone_ms)} UTC"
+    return words + (f"; until {clock(one.expires_ms)} UTC" if one.expires_ms else "")
 
 
 def covered(verdict: Verdict) -> str:
     """Say in words what a verdict covers; nothing where it quiets nothing."""
-    if verdict.value not in SETTLED:
+    if verdict.value not in SETTLED or verdict.undone_ms:
         return ""
     scopes = {
         "template": "this template is not raised again in this service",
         "signature": f"this template is not raised again by {verdict.detector} in this service",
-        "session": "it is not raised again in this session",
+        "shape": f"sessions like this one are not raised again by {verdict.detector} in this service",
+        "alert": "it is not raised again in this session" if verdict.session else "this line is not raised again",
     }
     until = f" for lines before {clock(verdict.expires_ms)} UTC" if verdict.expires_ms else ""
     often = f", but at {BEYOND:.0f} times {verdict.accepted_per_hour:g} an hour" if verdict.accepted_per_hour else ""
     return f"; {scopes[verdict.scope]}{until}{often}"
 
 
+def explanation(told: "Explanation") -> RenderableType:
+    """Draw why something does not belong: the sentences, the line, and the session beside a normal one."""
+    parts: list[RenderableType] = [Text(printable(words)) for words in told.sentences()]
+    parts += [Text(""), Text(printable(told.line), style="red")]
+    if told.steps:
+        parts += [
+            Text(""),
+            Text(printable(f"Beside {told.beside}: + only here, - only there"), style="bold"),
+            _steps(told),
+        ]
+    session = f"session {told.session} · " if told.session else ""
+    parts += [Text(""), Text(printable(f"{session}{told.place}"), style="dim")]
+    return Panel(
+        Group(*parts),
+        title=Text(printable(f" {told.service} · {'unusual' if told.is_raised else 'not unusual'} ")),
+        title_align="left",
+        border_style="red" if told.is_raised else "dim",
+        box=box.ROUNDED,
+        padding=(0, 1),
+    )
+
+
+def _steps(told: "Explanation") -> RenderableType:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(width=1)
+    table.add_column(width=1)
+    table.add_column(overflow="fold")
+    marks, styles = {"both": " ", "here": "+", "normal": "-"}, {"both": "dim", "here": "red", "normal": "green"}
+    for step in told.steps:
+        style = styles[step.mark]
+        pointer = Text("▶" if step.is_it else " ", style="bold red")
+        table.add_row(pointer, Text(marks[step.mark], style=style), Text(printable(step.text), style=style))
+    return table
+
+
+def similar_list(alerts: Sequence[Alert]) -> RenderableType:
+    """Draw alerts that are like one, with what engineers said of them."""
+    parts: list[RenderableType] = [Text("Similar earlier alerts", style="bold"), alert_list(alerts)]
+    for alert in alerts:
+        for line in _chain(alert.said, alert.verdict):
+            parts.append(Padding(Group(Text(alert.signature[:8], style="cyan"), line), (0, 0, 0, 2)))
+    return Group(*parts)
+
+
 def alert_list(alerts: Sequence[Alert]) -> RenderableType:
     """Draw alerts, two lines each: what is known of it, then its headline over the whole width."""
     facts = [
-        (alert.signature[:8], printable(alert.service, 40), f"{alert.count:,} times", _span(alert), alert.state)
+        (alert.signature[:8], printable(alert.service, 40), f"{alert.count:,} times", _span(alert), _state(alert))
         for alert in alerts
     ]
     widths = [max(len(row[column]) for row in facts) for column in range(5)]
@@ -197,6 +257,15 @@ def alert_list(alerts: Sequence[Alert]) -> RenderableType:
         )
         lines += [line, Padding(Text(printable(" ".join(alert.headline.split()), 400)), (0, 0, 1, widths[0] + 2))]
     return Group(*lines)
+
+
+def _state(alert: Alert) -> str:
+    """Its state, and how far the verdict reaches that made it so."""
+    verdict = alert.verdict
+    if verdict is None or verdict.value not in SETTLED:
+        return alert.state
+    until = f" until {clock(verdict.expires_ms)}" if verdict.expires_ms else ""
+    return f"{alert.state} ({verdict.scope}{until})"
 
 
 def _span(alert: Alert) -> str:
@@ -218,8 +287,8 @@ def alert_data(alert: Alert) -> dict[str, object]:
         "first_ms": alert.first_ms,
         "last_ms": alert.last_ms,
         "state": alert.state,
-        "busiest_hour": alert.busiest_hour,
         "verdict": alert.verdict.model_dump() if alert.verdict else None,
+        "said": [one.model_dump() for one in alert.said],
         "headline": alert.headline,
         "newest": alert.newest.id,
         "worst": alert.worst.id,

@@ -4,6 +4,7 @@
 
 import getpass
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
@@ -13,12 +14,13 @@ from cli.help import Commands
 from cli.shell import ProblemError, Shell, shell
 
 if TYPE_CHECKING:
-    from contracts.records import Detection, Verdict, VerdictValue
+    from contracts.records import Detection, Verdict, VerdictScope, VerdictValue
     from models.alerts import Alert
+    from storage.control import ControlView
 
 VALUES = ("confirmed", "false-positive", "expected", "unsure")
 STATES = ("open", "escalated", *VALUES)
-SCOPES = ("template", "signature", "session")
+SCOPES = ("alert", "shape", "signature", "template")
 UNITS = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 app = Commands(invoke_without_command=True)
@@ -82,23 +84,28 @@ def show_(
     name: Annotated[str, typer.Argument(metavar="ID", help="A detection or an alert; a unique beginning is enough.")],
     as_json: Json = False,
 ) -> None:
-    """Show one detection with its whole evidence: the lines before, the marked line, what was expected.
+    """Show one detection with its whole evidence, what was said of it, and similar earlier alerts.
 
     Examples:
       logcanary alerts show 3fa2
       logcanary alerts show 3fa2 --json
     """
     from cli import show
-    from models.alerts import resolve
+    from models.alerts import resolve, similar
 
     state = shell(context)
     detections = read_detections(state)
     found = resolve(detections, name)
-    alert = next(one for one in group_with_verdicts(state, detections) if is_of(one, found))
+    alerts = group_with_verdicts(state, detections)
+    alert = next(one for one in alerts if is_of(one, found))
+    like = similar(alert, alerts)
     if as_json or state.json:
-        state.emit({"detection": found, "verdict": alert.verdict, "said": alert.said, "state": alert.state})
+        data = {"detection": found, "verdict": alert.verdict, "said": alert.said, "state": alert.state}
+        state.emit(data | {"similar": [show.alert_data(one) for one in like]})
         return
     state.out.print(show.detection(found, alert.verdict, alert.said))
+    if like:
+        state.out.print(show.similar_list(like))
 
 
 def verdict(
@@ -115,15 +122,18 @@ def verdict(
     author: Annotated[str, typer.Option("--author", help="Who says so; default: the user of this machine.")] = "",
     scope: Annotated[
         str,
-        typer.Option(help="What it covers: template (in this service), signature (this detector's), session."),
+        typer.Option(
+            help="What it covers: template (in this service), signature (this detector's), shape (sessions alike), "
+            "alert (this session)."
+        ),
     ] = "template",
     expires: Annotated[str, typer.Option(help="For how long, as 30m, 12h or 7d; without it for ever.")] = "",
     rate: Annotated[
         float | None,
         typer.Option(
             min=0,
-            help="So many an hour are expected; ten times that is raised again. Default with expected: the busiest "
-            "hour so far. 0: however many.",
+            help="So many an hour are accepted; ten times that is raised again. Default with expected: the busiest "
+            "hour so far; else 0: however many.",
         ),
     ] = None,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what was said of this detection.")] = False,
@@ -131,8 +141,9 @@ def verdict(
 ) -> None:
     """Say what a detection is; it takes effect in the running job at once, and in the next training.
 
-    false-positive and expected: not raised again in its scope, and normal in training; expected is raised again where
-    it comes ten times as often. confirmed: its session is left out of the normal data. unsure: neither.
+    false-positive and expected: not raised again in its scope, and normal in training (with --expires it is left out
+    of training: it is not normal for good); expected is raised again where it comes ten times as often. confirmed: its
+    session is left out of the normal data. unsure: neither.
 
     Examples:
       logcanary verdict 3fa2 confirmed --reason 'disk of dn7 was full'
@@ -144,44 +155,55 @@ def verdict(
         raise ProblemError(f"--undo takes a verdict back and needs no value: leave {value!r} out")
     if not undo and value not in VALUES:
         raise ProblemError(f"verdict {value!r}: must be one of {', '.join(VALUES)}")
-    from cli import show
-
     now_ms = int(time.time() * 1000)
-    terms = _terms(value, scope, expires, rate, now_ms)
-    from models.alerts import group, resolve
-    from storage.control import ControlWriter, verdict_key
+    _check_terms(value, scope, expires, rate)
+    ends_ms = now_ms + duration(expires) if expires else 0
+    from cli import show
+    from models.alerts import resolve
+    from models.verdicts import undone, verdict_on
+    from storage.control import ControlWriter, read_control
 
-    state = shell(context)
+    state, who = shell(context), author or user()
     detections = read_detections(state)
     found = resolve(detections, name)
-    if value == "expected" and rate is None:
-        alert = next(one for one in group(detections) if is_of(one, found))
-        terms["accepted_per_hour"] = float(alert.busiest_hour)
+    view = read_control(state.settings)
+    before = view.verdicts.get(found.service, {}).get((found.template, found.id))
+    if undo:
+        if before is None or before.undone_ms:
+            raise ProblemError(f"nothing is said of {found.id} that could be taken back")
+        said = undone(before, who, now_ms)
+    else:
+        within, means = cast("VerdictScope", scope), (cast("VerdictValue", value), reason, who, now_ms)
+        said = verdict_on(found, *means, scope=within, expires_ms=ends_ms, accepted_per_hour=rate or 0, before=before)
+        if value == "expected" and rate is None:
+            said = _at_observed_rate(said, detections, view)
     with ControlWriter(state.settings) as control:
-        if undo:
-            control.delete(verdict_key(found.service, found.template, found.id))
-            state.say(f"Taken back: the verdict on {found.id} ({found.service}).")
-            return
-        said = judge(found, cast("VerdictValue", value), reason, author or user(), now_ms).model_copy(update=terms)
         control.put(said)
     if as_json or state.json:
         state.emit(said)
+    if undo:
+        state.say(f"Taken back: {said.value} on {found.id} ({found.service}).")
+        return
     state.say(f"{found.service}: {value}{show.covered(said)}. `logcanary verdict {found.id} --undo` takes it back.")
 
 
-def _terms(value: str, scope: str, expires: str, rate: float | None, now_ms: int) -> dict[str, object]:
-    """Fields of a verdict that say what it covers, from the command line's words."""
+def _at_observed_rate(said: "Verdict", detections: "list[Detection]", view: "ControlView") -> "Verdict":
+    """The verdict with the rate of what it covers so far."""
+    from models.alerts import worst_by_id
+    from models.verdicts import observed_rate
+
+    distinct = [one for one in worst_by_id(detections).values() if one.service == said.service]
+    often = observed_rate(said, distinct, partial(view.resolve, said.service))
+    return said.model_copy(update={"accepted_per_hour": often})
+
+
+def _check_terms(value: str, scope: str, expires: str, rate: float | None) -> None:
     if scope not in SCOPES:
         raise ProblemError(f"--scope {scope!r}: must be one of {', '.join(SCOPES)}")
     if value not in ("false-positive", "expected") and (expires or rate is not None):
         raise ProblemError(
-            f"--expires and --rate say for how long and how often it is normal: not with {value or 'undo'}"
+            f"--expires and --rate say for how long and how often it is normal: not with {value or '--undo'}"
         )
-    return {
-        "scope": scope,
-        "expires_ms": now_ms + duration(expires) if expires else 0,
-        "accepted_per_hour": rate or 0.0,
-    }
 
 
 def duration(text: str) -> int:
@@ -199,28 +221,6 @@ def duration(text: str) -> int:
 def is_of(alert: "Alert", found: "Detection") -> bool:
     """Whether a detection is one of an alert's."""
     return (alert.service, alert.signature) == (found.service, found.signature)
-
-
-def judge(found: "Detection", value: "VerdictValue", reason: str, author: str, now_ms: int) -> "Verdict":
-    """Make the verdict on a detection."""
-    from contracts.records import Verdict
-
-    return Verdict(
-        service=found.service,
-        detection=found.id,
-        template=found.template,
-        topic=found.topic,
-        partition=found.partition,
-        offset=found.offset,
-        session=found.session,
-        event_ms=found.event_ms,
-        arrival_ms=found.arrival_ms,
-        value=value,
-        reason=reason,
-        author=author,
-        given_ms=now_ms,
-        detector=found.detector,
-    )
 
 
 def read_detections(state: Shell, service: str | None = None) -> "list[Detection]":

@@ -31,6 +31,15 @@ class Before(Record):
     text: str
 
 
+class Escalation(Record):
+    """More findings of a kind that a verdict accepts than it accepts of them."""
+
+    per_hour: int = Field(ge=0)
+    """So many had come in the service in this hour of event time; where its sessions are in several buckets, reckoned
+    from the one bucket that says so."""
+    accepted_per_hour: float = Field(ge=0)
+
+
 class Detection(Record):
     """One detector's finding on one event, with its evidence (topic ``logcanary.detections``).
 
@@ -74,9 +83,8 @@ class Detection(Record):
     before: tuple[Before, ...]
     bundle: str
     """Version of the one bundle that scored the line."""
-    escalated: int = Field(default=0, ge=0)
-    """Above 0: a verdict accepts such findings, and this one is raised because they came ten times as often as was
-    accepted; so many of this hour had come."""
+    escalated: Escalation | None = None
+    """A verdict accepts such findings, and this one is raised because they came far more often than was accepted."""
     headline: str
     """The finding as a sentence."""
 
@@ -217,9 +225,23 @@ class BundlePointer(Record):
 
 
 VerdictValue = Literal["confirmed", "false-positive", "expected", "unsure"]
-VerdictScope = Literal["template", "signature", "session"]
-"""What a verdict covers in its service. ``template``: all findings on that template; ``signature``: those of one
-detector; ``session``: those in that session (where the line has none, that line)."""
+VerdictScope = Literal["alert", "shape", "signature", "template"]
+"""What a verdict covers in its service, the narrowest first. ``alert``: findings on that template in that session
+(where the line has none, that line); ``shape``: findings of that detector on sessions with the same set of templates,
+as far as the finding shows them; ``signature``: those of that detector on that template; ``template``: all on it."""
+
+
+class Said(Record):
+    """What an engineer said of a detection before the newest verdict on it."""
+
+    value: VerdictValue
+    scope: VerdictScope
+    reason: str
+    author: str
+    given_ms: int
+    expires_ms: int = 0
+    undone_ms: int = 0
+    undone_by: str = ""
 
 
 class Verdict(Record):
@@ -245,11 +267,18 @@ class Verdict(Record):
     given_ms: int
     scope: VerdictScope = "template"
     detector: str = ""
-    """Of the detection judged; where ``scope`` is ``signature``."""
+    """Of the detection; needed for ``signature`` and ``shape``."""
+    shape: tuple[TemplateId, ...] = ()
+    """The templates that the detection shows of its session, each once; needed for ``shape``."""
     expires_ms: int = 0
     """Lines that arrived at this time or later are not covered; 0: never."""
     accepted_per_hour: float = Field(default=0.0, ge=0)
     """So many findings an hour of event time are accepted; ten times that is raised again. 0: however many."""
+    undone_ms: int = 0
+    """When it was taken back; it is kept to be read. 0: it was not."""
+    undone_by: str = ""
+    earlier: tuple[Said, ...] = ()
+    """What was said of the detection before, the newest first."""
 
 
 class Settings(Record):

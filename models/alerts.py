@@ -3,13 +3,19 @@
 Until the group stage of the pipeline lands, readers of the detections topic group them here.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from contracts.records import Detection, Verdict
-from models.verdicts import HOUR_MS, SETTLED, Accepted, Place
+from models.verdicts import SETTLED, Accepted, Place
+
+ALIKE = 0.5
+"""Share of words (Jaccard) that two alerts' templates have in common to be similar."""
+
+
+NARROW = ("alert", "shape")
+"""Scopes that cover sessions, not what an alert is made of."""
 
 
 class DetectionNotFoundError(LookupError):
@@ -31,12 +37,10 @@ class Alert:
     last_ms: int
     newest: Detection
     worst: Detection
-    busiest_hour: int
-    """Detections in the hour of event time that had most of them."""
     verdict: Verdict | None = None
     """The one that decides about it (``models.verdicts``)."""
     said: tuple[Verdict, ...] = ()
-    """All that cover its newest detection, the oldest first; expired ones too."""
+    """All that cover its newest detection, the oldest first; expired and undone ones too."""
     is_escalated: bool = False
     """More came than the verdict in force accepts."""
 
@@ -46,7 +50,8 @@ class Alert:
         if self.is_escalated:
             return "escalated"
         if self.verdict is None:
-            return "unsure" if self.said and self.said[-1].value == "unsure" else "open"
+            standing = [one for one in self.said if not one.undone_ms]
+            return "unsure" if standing and standing[-1].value == "unsure" else "open"
         return self.verdict.value
 
     @property
@@ -83,6 +88,34 @@ def group(
     return sorted(alerts, key=lambda alert: (-alert.last_ms, alert.service, alert.signature))
 
 
+def similar(alert: Alert, alerts: Iterable[Alert], most: int = 5) -> list[Alert]:
+    """Return the alerts that began before this one's newest detection and are like it, the likest first.
+
+    Two findings on lines are as alike as the words of their templates, two ended sessions as the templates before.
+    """
+    mine = alert.newest
+    scored = [
+        (likeness(mine, other.newest), other)
+        for other in alerts
+        if (other.service, other.signature) != (alert.service, alert.signature) and other.first_ms <= alert.last_ms
+    ]
+    close = [(share, other) for share, other in scored if share >= ALIKE]
+    close.sort(key=lambda pair: (-pair[0], pair[1].service != alert.service, -pair[1].last_ms, pair[1].signature))
+    return [other for _, other in close[:most]]
+
+
+def likeness(one: Detection, other: Detection) -> float:
+    """Return the share of what two findings are about that they have in common, in [0, 1]; 0 of two kinds."""
+    if one.kind != other.kind:
+        return 0.0
+    mine, theirs = _about(one), _about(other)
+    return len(mine & theirs) / max(1, len(mine | theirs))
+
+
+def _about(found: Detection) -> frozenset[str]:
+    return frozenset(found.template_text.split() if found.kind == "event" else (one.text for one in found.before))
+
+
 def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:
     """Of the detections with one id the most surprising, of equals the later: one line may be in several sessions."""
     worst: dict[str, Detection] = {}
@@ -96,10 +129,9 @@ def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:
 def _alert(members: Sequence[Detection], accepted: Accepted) -> Alert:
     newest = max(members, key=lambda found: (found.event_ms, found.partition, found.offset))
     verdict = accepted.deciding(Place.of(newest))
-    if verdict is not None and verdict.scope == "session":  # it says nothing of the others' sessions
+    if verdict is not None and verdict.scope in NARROW:  # it says nothing of the others' sessions
         others = [accepted.deciding(Place.of(found)) for found in members]
         verdict = verdict if all(others) else None
-    hours = Counter(found.event_ms // HOUR_MS for found in members)
     return Alert(
         service=newest.service,
         signature=newest.signature,
@@ -108,7 +140,6 @@ def _alert(members: Sequence[Detection], accepted: Accepted) -> Alert:
         last_ms=newest.event_ms,
         newest=newest,
         worst=max(members, key=lambda found: (found.surprise, found.event_ms)),
-        busiest_hour=max(hours.values()),
         verdict=verdict,
         said=tuple(accepted.said(Place.of(newest))),
         is_escalated=verdict is not None

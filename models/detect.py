@@ -196,11 +196,8 @@ def detect(
         ValueError: a setting cannot be used.
     """
     began = time.perf_counter()
-    log = _read(checked, baseline, settings)
-    split = log.baseline_rows if baseline else log.line_start(int(len(log.events) * learn))
-    _check_amounts(log, split, bool(baseline))
-    cut = _cut(log, settings)
-    bundle, learnt = _learn(log, cut, split, settings, _origin(log, split, checked, baseline))
+    known = study(checked, baseline, settings, learn=learn)
+    log, cut, split, bundle, learnt = known.log, known.cut, known.split, known.bundle, known.learnt
     kinds = _findings(log, cut, split, bundle)
     alerts = _ordered(_alerts(log, cut, kinds, bundle, learnt), log, split)
     flagged = np.concatenate([np.zeros(0, dtype=np.int64), *(kind.rows for kind in kinds)])
@@ -218,6 +215,26 @@ def detect(
         notes=_notes(log, learnt, detections / checked_lines, settings.budget.false_alarm_rate),
         seconds=time.perf_counter() - began,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Study:
+    """A log with what was learnt of it: events and windows, of which the first ``split`` are normal, and the model."""
+
+    log: "_Log"
+    cut: "_Cut"
+    split: int
+    bundle: Bundle
+    learnt: Learnt
+
+
+def study(checked: Sequence[Source], baseline: Sequence[Source], settings: ServiceSettings, *, learn: float) -> Study:
+    """Read and learn as ``detect`` does, which see for what it is given and raises."""
+    log = _read(checked, baseline, settings)
+    split = log.baseline_rows if baseline else log.line_start(int(len(log.events) * learn))
+    _check_amounts(log, split, bool(baseline))
+    cut = _cut(log, settings)
+    return Study(log, cut, split, *_learn(log, cut, split, settings, _origin(log, split, checked, baseline)))
 
 
 # -- files to events -------------------------------------------------------------------------------------------------

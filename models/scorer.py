@@ -1,7 +1,7 @@
 """One bundle applied to windows: which of them do not belong, how sure that is, and why.
 
     scorer = Scorer(bundle)
-    scored = scorer.score(events, table.extend(events), normal)
+    scored = scorer.score(events, table.extend(events), suppression)
     send(scored.detections)
 
 Windows judged before are answered from memory; the others are made unique and judged in one call of the model.
@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from contracts.records import Before, Detection, Expected
+from contracts.records import Before, Detection, Escalation, Expected
 from models.alerts import worst_by_id
 from models.base import expected
 from models.bundle import Bundle
 from models.memory import Memory, window_hashes
 from models.sessions import END, PADDING, Flags, Ints, Windows
-from models.verdicts import Normal, place
+from models.verdicts import Place, Suppression, escalated
 from models.vocabulary import UNKNOWN_INDEX
 from parsing.events import Events, template_hex
 
@@ -84,10 +84,10 @@ class Scorer:
         if self.bundle.vocabulary.same(template, root):
             self._memory.clear()
 
-    def score(self, events: Events, windows: Windows, normal: Normal | None = None) -> Scored:
+    def score(self, events: Events, windows: Windows, suppression: Suppression | None = None) -> Scored:
         """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
 
-        ``normal`` says what engineers have accepted; it is not raised.
+        ``suppression`` says what engineers have accepted: it is not raised, and not explained.
         """
         self.adopt(events.templates)
         n = len(windows) if self.bundle.manifest.end_event else windows.events
@@ -97,27 +97,28 @@ class Scorer:
         streams = windows.streams[:n]
         over = self._over(surprises, ranks, streams)
         raised = np.flatnonzero(over if self._streams_count else over & ~streams)
-        wanted = self._wanted(events, windows, raised, normal)
+        wanted = self._wanted(events, windows, raised, suppression)
         kept = np.fromiter(wanted, np.int64, len(wanted))
         detections = self._explain(events, windows, kept, surprises, ranks) if len(kept) else []
-        detections = [
-            _escalated(found, count) if count else found
-            for found, count in zip(detections, wanted.values(), strict=True)
-        ]
+        detections = [escalated(found, why) for found, why in zip(detections, wanted.values(), strict=True)]
         detections = list(worst_by_id(detections).values())
         unknown = np.count_nonzero(self.bundle.vocabulary.indices(windows.targets[: windows.events]) == UNKNOWN_INDEX)
         return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), len(raised) - len(kept))
 
-    def _wanted(self, events: Events, windows: Windows, raised: Ints, normal: Normal | None) -> dict[int, int]:
-        """Of the windows to be raised those that nobody has accepted; with the count where there are too many."""
-        if normal is None:
-            return dict.fromkeys(raised.tolist(), 0)
-        wanted: dict[int, int] = {}
+    def _wanted(
+        self, events: Events, windows: Windows, raised: Ints, suppression: Suppression | None
+    ) -> dict[int, Escalation | None]:
+        """Of the windows to be raised those that nobody has accepted; with the escalation where there are too many."""
+        if not suppression:
+            return dict.fromkeys(raised.tolist())
+        wanted: dict[int, Escalation | None] = {}
         for window in raised.tolist():
-            line, template = self._line(events, windows, window), int(windows.targets[window])
-            is_raised, count = normal.judge(place(template, self._detector_of(windows, window), line))
+            line, before = self._line(events, windows, window), windows.contexts[window].tolist()
+            detector = self._detector_of(windows, window)
+            place = Place.at(int(windows.targets[window]), detector, line, (one for one in before if one != PADDING))
+            is_raised, why = suppression.ask(place)
             if is_raised:
-                wanted[window] = count
+                wanted[window] = why
         return wanted
 
     def _detector_of(self, windows: Windows, window: int) -> str:
@@ -257,11 +258,6 @@ class Scorer:
         else:
             came = f"saw {_short(text)}, never seen before"
         return f"expected one of {options}; {came}" if "), " in options else f"expected {options}; {came}"
-
-
-def _escalated(found: Detection, count: int) -> Detection:
-    headline = f"accepted, but {count} times within the hour: {found.headline}"
-    return found.model_copy(update={"escalated": count, "headline": headline})
 
 
 def _short(text: str) -> str:

@@ -128,6 +128,8 @@ class ControlView:
         self.templates: dict[str, dict[str, Template]] = {}
         self.markers: dict[str, Marker] = {}
         self.broken = 0
+        self.revisions: dict[str, int] = {}
+        """How often what verdicts cover has changed, by service: verdicts and aliases."""
 
     def apply(self, key: str, value: bytes | None) -> AnyControl | None:
         """Take one record in; returns it, or None for a tombstone or a record that cannot be read (counted)."""
@@ -146,8 +148,11 @@ class ControlView:
                 self.pointers[record.service] = record
             case Template():
                 self.templates.setdefault(record.service, {})[record.id] = record
+                if record.alias_of is not None:
+                    self._revise(record.service)
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
+                self._revise(record.service)
             case Marker():
                 self.markers[record.job] = record
         return record
@@ -162,10 +167,14 @@ class ControlView:
                 self.templates.get(service, {}).pop(template, None)
             case ["verdict", service, template, detection]:
                 self.verdicts.get(service, {}).pop((template, detection), None)
+                self._revise(service)
             case ["marker", *job]:
                 self.markers.pop("/".join(job), None)
             case _:
                 self.broken += 1
+
+    def _revise(self, service: str) -> None:
+        self.revisions[service] = self.revisions.get(service, 0) + 1
 
     def resolve(self, service: str, template: str) -> str:
         """The id in use for a template: that which its aliases lead to, each to a smaller one."""

@@ -22,7 +22,7 @@ from contracts.records import DeadLetter, Detection, Statistic, Template
 from contracts.service import SessionOptions
 from contracts.settings import AppSettings
 from models.sessions import SessionTable, Windows, gap_of
-from models.verdicts import Accepted, Normal, Rates
+from models.verdicts import Suppressions
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
 from parsing.sessions import lines_in, spread
@@ -288,7 +288,6 @@ class ScoreOutput:
 class _Bucket:
     table: SessionTable
     options: SessionOptions
-    rates: Rates
     changes: int
     """Saved since the last whole table."""
     resized: bool = False
@@ -309,9 +308,9 @@ class ScoreStage:
         self._settings = settings
         self._view = view
         self._bundles = bundles
+        self._suppressions = Suppressions(view, settings.flink.buckets)
         self._clock = clock
         self._buckets: dict[str, _Bucket] = {}
-        self._accepted: dict[str, Accepted] = {}
         self._began = clock()
 
     def control(self, key: str, value: bytes | None) -> None:
@@ -319,9 +318,6 @@ class ScoreStage:
         record = self._view.apply(key, value)
         if isinstance(record, Template):
             self._bundles.alias(record)
-        kind, _, rest = key.partition("/")
-        if kind == "verdict" or (isinstance(record, Template) and record.alias_of is not None):
-            self._accepted.pop(rest.split("/", 1)[0], None)
 
     def score(self, key: str, data: bytes, saved: Callable[[], Saved]) -> ScoreOutput:
         """Score encoded events; ``saved`` gives the bucket's saved sessions and is called only if it is new here."""
@@ -364,8 +360,7 @@ class ScoreStage:
                 table.load(state.whole)
             for change in state.changes:
                 table.apply(change)
-            rates = Rates(share=1 / self._settings.flink.buckets)
-            bucket = self._buckets[key] = _Bucket(table, options, rates, len(state.changes))
+            bucket = self._buckets[key] = _Bucket(table, options, len(state.changes))
         elif (live.window or bucket.table.window) != bucket.table.window or options != bucket.options:
             table = SessionTable.of(live.window or bucket.table.window, options)
             table.load(bucket.table.dump())
@@ -380,7 +375,7 @@ class ScoreStage:
         scored = None
         if live.scorer is not None:
             try:
-                scored = live.scorer.score(events, windows, self._normal(service, bucket.rates))
+                scored = live.scorer.score(events, windows, self._suppressions.of(service, key))
             except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
                 live = self._bundles.refuse(service, live.version, error)
         first = bucket.last_offset
@@ -413,14 +408,6 @@ class ScoreStage:
             bundle_refused=live.refused,
         )
         return found, statistic
-
-    def _normal(self, service: str, rates: Rates) -> Normal | None:
-        """What engineers have accepted of a service; None: nothing."""
-        if service not in self._accepted:
-            verdicts = self._view.verdicts.get(service, {}).values()
-            self._accepted[service] = Accepted(verdicts, lambda template: self._view.resolve(service, template))
-        accepted = self._accepted[service]
-        return Normal(accepted, rates) if accepted else None
 
     def _finished(self, found: Detection) -> Detection:
         """The detection as it goes out: marked where it comes late, and never too large for a broker."""

@@ -55,7 +55,8 @@ def build(
         lines: batches of one service, in offset order within each partition.
         settings: of the service.
         catalogue: templates known online, so that ids agree.
-        verdicts: sessions (or, without identifier, lines) judged *confirmed* or *unsure* are left out.
+        verdicts: sessions (or, without identifier, lines) judged *confirmed* or *unsure*, or normal for a time only,
+            are left out.
         parser: one that has parsed what came before; else a new one is made.
         endless: sessions never end by a gap, only with the data (labelled data sets, where a session is known whole).
         max_line_bytes: limit for parsing.
@@ -94,15 +95,14 @@ class _Excluded:
 
     @classmethod
     def of(cls, verdicts: Iterable[Verdict]) -> "_Excluded":
-        """Sort verdicts that take lines out: *confirmed* and *unsure*."""
+        """Sort the verdicts that take lines out."""
         sessions: dict[str, set[str]] = {}
         lines: dict[str, set[tuple[int, int]]] = {}
         for verdict in verdicts:
-            if verdict.value in {"confirmed", "unsure"}:
-                if verdict.session:
-                    sessions.setdefault(verdict.value, set()).add(verdict.session)
-                else:
-                    lines.setdefault(verdict.value, set()).add((verdict.partition, verdict.offset))
+            if (why := _left_out(verdict)) and verdict.session:
+                sessions.setdefault(why, set()).add(verdict.session)
+            elif why:
+                lines.setdefault(why, set()).add((verdict.partition, verdict.offset))
         return cls(sessions, lines)
 
     def drop(self, events: Events) -> Events:
@@ -121,6 +121,18 @@ class _Excluded:
         for partition, offset in places:
             out |= (events.column("partition") == partition) & (events.column("offset") == offset)
         return out
+
+
+def _left_out(verdict: Verdict) -> str:
+    """Why what was judged is not learnt; empty where it is.
+
+    What is normal until a time is not normal for good, whether the time is over or not: learnt, it would stay quiet.
+    """
+    if verdict.undone_ms:
+        return ""
+    if verdict.value in {"confirmed", "unsure"}:
+        return verdict.value
+    return "expiring" if verdict.expires_ms else ""
 
 
 def interleaved(partitions: Sequence[Iterator[Lines]], tolerance_ms: int = 200) -> Iterator[Lines]:

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from cli.triage import judge
 from contracts.records import Detection, Verdict
 from contracts.service import DetectorOptions, ServiceSettings
 from models.alerts import group
 from models.scorer import Scorer
 from models.sessions import SessionTable
-from models.verdicts import BEYOND, Accepted, Normal, Rates
+from models.verdicts import BEYOND, HOUR_MS, Accepted, Rates, Suppression, observed_rate, verdict_on
 from parsing.events import Lines
 from parsing.parser import Parser
 from training.dataset import build
@@ -57,11 +56,11 @@ class Watch:
     def found(self, lines: list[bytes], verdicts: list[Verdict]) -> list[Detection]:
         """What is raised of lines that come after all others."""
         table = SessionTable.of(SETTINGS.detector.window, SETTINGS.session)
-        normal = Normal(Accepted(verdicts), Rates())
+        suppression = Suppression(Accepted(verdicts), Rates())
         found: list[Detection] = []
         for batch in batches(lines, self._offset):
             events = self._parser.parse(batch).events
-            found += self._scorer.score(events, table.extend(events), normal).detections
+            found += self._scorer.score(events, table.extend(events), suppression).detections
         self._offset += len(lines)
         return found
 
@@ -72,12 +71,12 @@ def test_what_is_expected_stays_quiet_the_next_day_and_returns_in_a_burst(data_d
     parser = Parser(SETTINGS)
     bundle = learn(build(batches(lines[:LEARNT]), SETTINGS, parser=parser), SETTINGS)
     watch, today = Watch(Scorer(bundle), parser), lines[LEARNT:]
-    alerts = group(watch.found(today, []))
-    alert = max(alerts, key=lambda one: one.count)
+    found = watch.found(today, [])
+    alert = max(group(found), key=lambda one: one.count)
     assert alert.count >= 10, "the corpus has an alert with many findings"
-    said = judge(alert.newest, "expected", "known", "ada", 1).model_copy(
-        update={"accepted_per_hour": float(alert.busiest_hour)}
-    )
+    said = verdict_on(alert.newest, "expected", "known", "ada", 1)
+    rate = observed_rate(said, found, lambda template: template)
+    said = said.model_copy(update={"accepted_per_hour": rate})
 
     tomorrow = next_day(today)
     loud = {one.signature for one in watch.found(tomorrow, [])}
@@ -88,6 +87,6 @@ def test_what_is_expected_stays_quiet_the_next_day_and_returns_in_a_burst(data_d
     burst = [line for copy in range(int(2 * BEYOND)) for line in next_day(today, copy + 1)]
     again = [one for one in watch.found(burst, [said]) if one.signature == alert.signature]
     assert again
-    assert all(one.escalated >= BEYOND * alert.busiest_hour for one in again)
-    hours = {one.event_ms // 3_600_000 for one in again}
+    assert all(one.escalated is not None and one.escalated.per_hour >= BEYOND / 2 * rate for one in again)
+    hours = {one.event_ms // HOUR_MS for one in again}
     assert len(again) == len(hours), "once an hour at most"

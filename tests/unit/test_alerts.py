@@ -2,8 +2,8 @@
 
 import pytest
 
-from contracts.records import Detection, Verdict
-from models.alerts import DetectionNotFoundError, group, resolve
+from contracts.records import Before, Detection, Escalation, Verdict
+from models.alerts import DetectionNotFoundError, group, resolve, similar
 
 
 def detection(number, signature="a" * 16, **changes):
@@ -134,9 +134,9 @@ def test_of_two_detections_on_one_line_the_more_surprising_holds_whichever_came_
 
 def test_a_verdict_on_a_session_settles_an_alert_only_when_all_its_sessions_are_settled():
     one, other = detection(1), detection(2, session="s2")
-    said = [verdict(other, scope="session")]
+    said = [verdict(other, scope="alert")]
     assert [alert.state for alert in group([one, other], said)] == ["open"]
-    assert [alert.state for alert in group([one, other], [*said, verdict(one, scope="session")])] == ["expected"]
+    assert [alert.state for alert in group([one, other], [*said, verdict(one, scope="alert")])] == ["expected"]
 
 
 def test_an_alert_is_open_again_when_the_verdict_has_expired_and_says_what_was_said():
@@ -147,7 +147,7 @@ def test_an_alert_is_open_again_when_the_verdict_has_expired_and_says_what_was_s
 
 
 def test_an_alert_that_came_too_often_after_the_verdict_is_escalated():
-    loud = detection(2, escalated=100)
+    loud = detection(2, escalated=Escalation(per_hour=100, accepted_per_hour=10.0))
     assert [alert.state for alert in group([detection(1), loud], [verdict(detection(1), given_ms=1)])] == ["escalated"]
     # Said once more after it: accepted as it is.
     assert [alert.state for alert in group([detection(1), loud], [verdict(detection(1), given_ms=3000)])] == [
@@ -161,8 +161,34 @@ def test_a_verdict_covers_what_is_an_alias_of_its_template():
     assert alert.state == "expected"
 
 
-def test_the_busiest_hour_is_one_of_event_time():
-    hour = 3_600_000
-    times = [0, 1, hour - 1, hour, hour + 1, 3 * hour]
-    (alert,) = group([detection(number, event_ms=at) for number, at in enumerate(times)])
-    assert alert.busiest_hour == 3
+def test_an_undone_verdict_leaves_an_alert_open_and_is_still_told():
+    (alert,) = group([detection(1)], [verdict(detection(1), "unsure", undone_ms=5, undone_by="bob")])
+    assert (alert.state, [one.undone_by for one in alert.said]) == ("open", ["bob"])
+
+
+def test_similar_alerts_are_earlier_ones_of_like_words_the_likest_first():
+    def about(number, text, **changes):
+        return detection(number, signature=f"{number:016x}", template=f"{number:016x}", template_text=text, **changes)
+
+    found = [
+        about(1, "disk <*> is full now"),
+        about(2, "disk <*> is full"),
+        about(3, "disk <*> is gone again after all"),
+        about(4, "disk <*> is full", kind="end"),
+        about(5, "disk <*> is full", event_ms=9000),
+        about(6, "disk <*> is full on <*>", service="shop"),
+    ]
+    alerts = group(found)
+    mine = next(alert for alert in alerts if alert.newest.offset == 2)
+    before_mine = next(alert for alert in alerts if alert.newest.offset == 6)
+    assert [alert.newest.offset for alert in similar(mine, alerts)] == [1]
+    assert [alert.newest.offset for alert in similar(before_mine, alerts)] == [2, 1]
+
+
+def test_ends_are_alike_by_what_came_before():
+    def end(number, *texts):
+        before = tuple(Before(template="c" * 16, text=text) for text in texts)
+        return detection(number, signature=f"{number:016x}", kind="end", before=before)
+
+    alerts = group([end(1, "a", "b"), end(2, "c"), end(3, "a", "b")])
+    assert [alert.newest.offset for alert in similar(alerts[0], alerts)] == [1]

@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "training/pipeline_bench.py": {"streaming", "deploy"},  # measures a running job of the local stack
 }
 ONLY_IN = {"torch": {"training"}, "onnx": {"training"}, "pyflink": {"streaming"}}
-CORE = ("cli.main", "models.detect", "cli.detecting", "cli.report", "cli.page")
+CORE = ("cli.main", "models.detect", "cli.detecting", "cli.report", "cli.page", "cli.explaining", "models.explaining")
 """What the quick way in needs: no JVM, no torch, no broker."""
 
 

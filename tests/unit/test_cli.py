@@ -109,10 +109,13 @@ def test_version():
         (["alerts", "--config", "none.toml"], "--config names none.toml, which does not exist"),
         (["verdict", "abcd", "maybe"], "must be one of confirmed, false-positive, expected, unsure"),
         (["verdict", "abcd", "confirmed", "--undo"], "--undo takes a verdict back"),
-        (["verdict", "abcd", "expected", "--scope", "world"], "must be one of template, signature, session"),
+        (["verdict", "abcd", "expected", "--scope", "world"], "must be one of alert, shape, signature, template"),
         (["verdict", "abcd", "expected", "--expires", "soon"], "must be a number with its unit, as 30m, 12h or 7d"),
         (["verdict", "abcd", "confirmed", "--expires", "7d"], "not with confirmed"),
         (["alerts", "--state", "loud"], "must be one of open, escalated"),
+        (["explain", "none.log", "--line", "3"], "none.log does not exist"),
+        (["explain", "a.log", "--line", "3", "--session", "x"], "--session and --line: give one of them"),
+        (["explain", "a.log", "--line", "3", "--pattern", "("], "--pattern (: not a regular expression"),
         (["detect", "none.log"], "none.log does not exist"),
         (["detect", "."], ". is a folder"),
         (["replay", "none.log", "--service", "a"], "none.log does not exist"),
@@ -213,6 +216,33 @@ def test_detect_shows_the_line_as_text_never_as_markup_or_escapes(tmp_path):
     assert "\x1b" not in done.stdout
     assert "app.log:301" in flat
     assert "▶" in flat
+
+
+def test_explain_shows_the_line_as_text_never_as_markup_or_escapes(tmp_path):
+    done = run("explain", log_of(tmp_path / "app.log"), "--line", "301")
+    assert done.exit_code == 0
+    flat = " ".join(done.stdout.replace("│", " ").split())
+    assert "which was never seen before" in flat
+    assert "[red]is[/red]" in flat
+    assert "\\x1b[31m" in flat
+    assert "\x1b" not in done.stdout
+    assert "app.log:301" in flat
+
+
+def test_explain_json_is_one_object_on_standard_output(tmp_path):
+    done = run("explain", log_of(tmp_path / "app.log"), "--line", "301", "--json")
+    data = json.loads(done.stdout)
+    assert (data["is_new"], data["place"]) == (True, "app.log:301")
+    assert data["sentences"][0].startswith(("Expected ", "Nothing "))
+    assert done.stdout.count("\n") == 1
+
+
+def test_explain_of_a_file_asks_what_of_it(tmp_path):
+    done = run("explain", log_of(tmp_path / "app.log"))
+    assert done.exit_code == 1
+    assert "app.log is a file: say what of it with --session ID or --line N" in done.stderr
+    done = run("explain", tmp_path / "app.log", "--session", "none")
+    assert "no line names a session 'none'" in done.stderr
 
 
 def test_detect_has_nothing_to_say_about_a_quiet_log(tmp_path):

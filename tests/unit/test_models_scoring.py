@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models_support import events_of, random_log
 
-from cli.triage import judge as verdict_on
 from contracts.bundle import Calibration
 from contracts.records import END_TEMPLATE
 from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings
@@ -22,7 +21,7 @@ from models.ngram import ModelError, NGram
 from models.registry import Registry
 from models.scorer import Scorer
 from models.sessions import END, SessionTable
-from models.verdicts import Accepted, Normal, Rates
+from models.verdicts import Accepted, Rates, Suppression, verdict_on
 from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX, Vocabulary, entry
 from parsing.events import Events
 from storage.files import LocalFiles
@@ -281,13 +280,13 @@ def test_what_is_no_version_or_not_there_is_refused(tmp_path):
 # -- scoring -----------------------------------------------------------------------------------------------------
 
 
-def run(bundle, events, normal=None, batch=10_000, scorer=None):
+def run(bundle, events, suppression=None, batch=10_000, scorer=None):
     scorer = scorer or Scorer(bundle)
     table = SessionTable(bundle.manifest.window, math.inf, 10**6)
     scored = []
     for start in range(0, len(events), batch):
         part = events.slice(start, start + batch)
-        scored.append(scorer.score(part, table.extend(part), normal))
+        scored.append(scorer.score(part, table.extend(part), suppression))
     return scored
 
 
@@ -333,7 +332,7 @@ def test_ids_follow_the_place_alone_and_signatures_the_template(bundle):
 def test_what_an_engineer_called_normal_is_not_raised_but_counted(bundle):
     events = events_of([("x", 101), ("x", 999)])
     (first,) = run(bundle, events)[0].detections
-    (scored,) = run(bundle, events, Normal(Accepted([expected_now(first)]), Rates()))
+    (scored,) = run(bundle, events, Suppression(Accepted([expected_now(first)]), Rates()))
     assert scored.detections == []
     assert scored.suppressed == 1
 
@@ -347,10 +346,10 @@ def test_what_is_accepted_is_raised_once_an_hour_where_it_comes_ten_times_as_oft
     events = events_of([(f"s{i}", template) for i in range(40) for template in (101, 999)])
     first = run(bundle, events)[0].detections[0]
     verdict = expected_now(first).model_copy(update={"accepted_per_hour": 2.0})
-    parts = run(bundle, events, Normal(Accepted([verdict]), Rates()), batch)
+    parts = run(bundle, events, Suppression(Accepted([verdict]), Rates()), batch)
     (again,) = [found for part in parts for found in part.detections]
-    assert (again.escalated, again.session) == (20, "s19")
-    assert again.headline.startswith("accepted, but 20 times within the hour: expected ")
+    assert (again.escalated.per_hour, again.escalated.accepted_per_hour, again.session) == (10, 2.0, "s9")
+    assert again.headline.startswith("accepted at 2 an hour, now 10 and more: expected ")
     assert sum(part.suppressed for part in parts) == 39
 
 

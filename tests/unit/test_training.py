@@ -91,9 +91,22 @@ def test_false_positives_are_learnt() -> None:
     assert len(np.unique(data.material.sessions)) == 50
 
 
-def verdict(value: str, session: str) -> Verdict:
+def test_what_is_normal_for_a_time_only_is_not_learnt() -> None:
+    data = dataset(orders(range(100, 150)), verdicts=(verdict("expected", "107", expires_ms=1),))
+    assert data.material.left_out == {"expiring": 4}
+    assert len(np.unique(data.material.sessions)) == 49
+
+
+@pytest.mark.parametrize("value", ["confirmed", "unsure", "expected"])
+def test_a_verdict_that_was_taken_back_leaves_nothing_out(value: str) -> None:
+    data = dataset(orders(range(100, 150)), verdicts=(verdict(value, "107", expires_ms=1, undone_ms=2),))
+    assert data.material.left_out == {}
+
+
+def verdict(value: str, session: str, **changes: int) -> Verdict:
     return Verdict.model_validate(
-        {
+        changes
+        | {
             "service": SERVICE,
             "detection": "0" * 16,
             "template": "0" * 16,
