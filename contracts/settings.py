@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from contracts.base import Options
@@ -23,6 +23,22 @@ class KafkaOptions(Options):
     statistics: str = "logcanary.statistics"
     deadletters: str = "logcanary.deadletters"
     control: str = "logcanary.control"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """How brokers are spoken to: in the open, by TLS, with a name and password (SASL), or both."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str = ""
+    sasl_password_file: str = ""
+    """File that holds the password and nothing else, as Kubernetes and Docker mount secrets. The password is in no
+    setting, so that nothing that prints, keeps or hands on settings can show it. Flink's workers read the same path."""
+    ssl_cafile: str = ""
+    """PEM file of the authorities that may have signed the brokers' certificates; empty: those of the machine."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.security_protocol.startswith("SASL") and not (self.sasl_username and self.sasl_password_file):
+            missing = "kafka.sasl_username and kafka.sasl_password_file"
+            raise ValueError(f"kafka.security_protocol {self.security_protocol} needs {missing}")
+        return self
 
 
 class HdfsOptions(Options):

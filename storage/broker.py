@@ -18,6 +18,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -63,6 +64,7 @@ __all__ = [
     "producer",
     "read_all",
     "read_at",
+    "security",
     "service_of",
     "unreachable",
 ]
@@ -160,9 +162,36 @@ def _connect(
         raise BrokerUnreachableError(unreachable(bootstrap))
     usual = {"bootstrap_servers": servers, "bootstrap_timeout_ms": int(ANSWER_SECONDS * 1000)}
     try:
-        return client(*arguments, **{**usual, **options})
+        return client(*arguments, **{**usual, **security(settings.kafka), **options})
     except (KafkaTimeoutError, KafkaConnectionError, OSError) as error:
         raise BrokerUnreachableError(unreachable(bootstrap)) from error
+
+
+def security(kafka: KafkaOptions) -> dict[str, str]:
+    """What kafka-python is told of TLS and SASL; nothing where brokers are spoken to in the open.
+
+    Raises:
+        BrokerUnreachableError: ``kafka.sasl_password_file`` cannot be read.
+    """
+    if kafka.security_protocol == "PLAINTEXT":
+        return {}
+    options: dict[str, str] = {"security_protocol": kafka.security_protocol}
+    if kafka.security_protocol.endswith("SSL") and kafka.ssl_cafile:
+        options["ssl_cafile"] = kafka.ssl_cafile
+    if kafka.security_protocol.startswith("SASL"):
+        try:
+            password = Path(kafka.sasl_password_file).read_text().rstrip("\r\n")
+        except OSError as error:
+            raise BrokerUnreachableError(
+                f"Kafka's password cannot be read: {error.strerror}: kafka.sasl_password_file is"
+                f" {kafka.sasl_password_file}"
+            ) from error
+        options |= {
+            "sasl_mechanism": kafka.sasl_mechanism,
+            "sasl_plain_username": kafka.sasl_username,
+            "sasl_plain_password": password,
+        }
+    return options
 
 
 def _answers(servers: Sequence[str]) -> bool:

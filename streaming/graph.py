@@ -27,7 +27,7 @@ from pyflink.util.java_utils import get_j_env_configuration
 
 from contracts.settings import AppSettings
 from contracts.state import PARSER_STATE, SESSION_STATE
-from streaming.names import FRAME_BYTES, FRAME_LINES, job_name, topic_pattern
+from streaming.names import FRAME_BYTES, FRAME_LINES, job_name, kafka_properties, topic_pattern
 from streaming.operators import (
     BYTES,
     CATALOGUE,
@@ -153,7 +153,7 @@ def _frames(env: StreamExecutionEnvironment, settings: AppSettings, name: str, t
         .setStartingOffsets(_starting(start))
         .setDeserializer(jvm.logcanary.LineDeserializer())
     )
-    for key, value in properties.items():
+    for key, value in (properties | kafka_properties(settings)).items():
         source.setProperty(key, value)
     no_watermarks = jvm.org.apache.flink.api.common.eventtime.WatermarkStrategy.noWatermarks()
     lines = env._j_stream_execution_environment.fromSource(source.build(), no_watermarks, "lines").uid("lines")
@@ -183,6 +183,7 @@ def _control(tables: StreamTableEnvironment, settings: AppSettings, name: str) -
         "scan.startup.mode": "earliest-offset",
         "properties.bootstrap.servers": settings.kafka.bootstrap,
         "properties.group.id": f"{job_name(name)}-control",
+        **{f"properties.{key}": value for key, value in kafka_properties(settings).items()},
         "key.format": "raw",
         "key.fields": "k",
         "value.format": "raw",
@@ -216,14 +217,15 @@ def _sink(settings: AppSettings, stream: DataStream, topic: str, name: str) -> N
         .set_value_serialization_schema(SimpleStringSchema())
         .build()
     )
-    sink = (
+    builder = (
         KafkaSink.builder()
         .set_bootstrap_servers(settings.kafka.bootstrap)
         .set_record_serializer(serializer)
         .set_delivery_guarantee(DeliveryGuarantee.AT_LEAST_ONCE)
-        .build()
     )
-    stream.sink_to(sink).name(name).uid(f"{name}-sink")
+    for key, value in kafka_properties(settings).items():
+        builder = builder.set_property(key, value)
+    stream.sink_to(builder.build()).name(name).uid(f"{name}-sink")
 
 
 def _catalogue(tables: StreamTableEnvironment, settings: AppSettings, templates: DataStream) -> None:
@@ -237,6 +239,7 @@ def _catalogue(tables: StreamTableEnvironment, settings: AppSettings, templates:
         "value.format": "raw",
         "value.fields-include": "EXCEPT_KEY",
         "sink.delivery-guarantee": "at-least-once",
+        **{f"properties.{key}": value for key, value in kafka_properties(settings).items()},
     }
     tables.execute_sql(f"CREATE TABLE `catalogue` (`k` STRING, `v` STRING) WITH ({_options(options)})")
     tables.create_temporary_view("templates", templates)

@@ -19,6 +19,35 @@ def job_name(name: str) -> str:
     return f"logcanary-{name}"
 
 
+def kafka_properties(settings: AppSettings) -> dict[str, str]:
+    """What Flink's Kafka clients are told of TLS and SASL; nothing where brokers are spoken to in the open.
+
+    The password is not among it: Kafka's client reads its file where it runs, on the workers, so that neither the job's
+    graph nor Flink's page has it. Classes carry the prefix under which Flink's connector bundles Kafka.
+
+    >>> kafka_properties(AppSettings())
+    {}
+    """
+    kafka, bundled = settings.kafka, "org.apache.flink.kafka.shaded.org.apache.kafka.common"
+    if kafka.security_protocol == "PLAINTEXT":
+        return {}
+    properties: dict[str, str] = {"security.protocol": kafka.security_protocol}
+    if kafka.security_protocol.endswith("SSL") and kafka.ssl_cafile:
+        properties |= {"ssl.truststore.type": "PEM", "ssl.truststore.location": kafka.ssl_cafile}
+    if kafka.security_protocol.startswith("SASL"):
+        kind = "plain.PlainLoginModule" if kafka.sasl_mechanism == "PLAIN" else "scram.ScramLoginModule"
+        folder, _, file = kafka.sasl_password_file.rpartition("/")
+        user = kafka.sasl_username.replace("\\", "\\\\").replace('"', '\\"')
+        properties |= {
+            "sasl.mechanism": kafka.sasl_mechanism,
+            "config.providers": "secrets",
+            "config.providers.secrets.class": f"{bundled}.config.provider.DirectoryConfigProvider",
+            "sasl.jaas.config": f'{bundled}.security.{kind} required username="{user}"'
+            f' password="${{secrets:{folder or "/"}:{file}}}";',
+        }
+    return properties
+
+
 def topic_pattern(settings: AppSettings, topics: str) -> str:
     """The pattern a job subscribes to: whole names, never LogCanary's own topics."""
     kafka = settings.kafka
