@@ -22,9 +22,10 @@ USUAL = {
     "jobmanager-metrics": 9249,
     "taskmanager-metrics": 9250,
     "prometheus": 9090,
+    "alertmanager": 9094,
     "exporter": 9464,
 }
-"""What each part listens on by custom."""
+"""What each part listens on by custom; Alertmanager one further, as Kafka's controller has its 9093."""
 
 OTHERS = range(20_000, 32_000)
 """Below the range Linux gives to outgoing connections, so that none of those takes a port between two starts."""

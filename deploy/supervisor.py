@@ -27,7 +27,7 @@ from deploy.broker import broker
 from deploy.cluster import jobmanager, taskmanager
 from deploy.dfs import dfs
 from deploy.java import find_java
-from deploy.monitoring import prometheus
+from deploy.monitoring import alertmanager, prometheus
 from deploy.own import archiver, exporter, installed, keeper
 from deploy.parts import Part, Plan
 from deploy.paths import DeployError
@@ -51,7 +51,7 @@ LOOK_SECONDS = 0.3
 
 def parts_of(plan: Plan) -> list[Part]:
     """Return all parts, in the order they are shown."""
-    parts = [broker(plan), dfs(plan), jobmanager(plan), taskmanager(plan), prometheus(plan)]
+    parts = [broker(plan), dfs(plan), jobmanager(plan), taskmanager(plan), prometheus(plan), alertmanager(plan)]
     own = {"streaming.exporter": exporter, "streaming.archiver": archiver, "deploy.keeper": keeper}
     return parts + [make(plan) for module, make in own.items() if installed(module)]
 

@@ -1,4 +1,6 @@
-"""Tools that Debian packs (Prometheus with promtool): those of the machine, else unpacked into the cache without root.
+"""Tools that Debian packs (Prometheus with promtool, Alertmanager with amtool).
+
+Those of the machine, else unpacked into the cache without root.
 
 ``python -m deploy.tools`` brings what is missing. The standard library is all it needs.
 """
@@ -14,8 +16,19 @@ from pathlib import Path
 
 from deploy.paths import DeployError, cache
 
-PACKAGES = {"prometheus": ("prometheus", "promtool")}
+PACKAGES = {
+    "prometheus": ("prometheus", "promtool"),
+    "prometheus-alertmanager": ("prometheus-alertmanager", "amtool"),
+}
 """Debian's packages and the programs we use of them."""
+
+ALERTMANAGER_FILES = "usr/share/prometheus/alertmanager"
+"""Where Debian's package has the templates without which Alertmanager does not start."""
+
+MOVED = {"prometheus-alertmanager": (b"/usr/share/prometheus/alertmanager", b"/proc/self/cwd/./././/alertmanager")}
+"""Absolute paths in programs, and what stands there after unpacking: Debian's Alertmanager opens its templates in
+``/usr/share``, where nothing is without root; ours are in ``alertmanager/`` where it runs. Of the same length, so that
+nothing else in the program moves."""
 
 
 def find_tool(name: str) -> Path:
@@ -50,10 +63,23 @@ def fetch(say: Callable[[str], None] = print) -> list[str]:
         _run(["apt-get", *options, "download", *wanted], cwd=folder)
         for file in sorted(Path(folder).glob("*.deb")):
             _run(["dpkg-deb", "-x", str(file), str(_unpacked())], cwd=folder)
+    for name in MOVED:
+        _move_paths(name)
     for package in wanted:
         for name in PACKAGES[package]:
             _run([str(find_tool(name)), "--version"], cwd=None)
     return wanted
+
+
+def templates_of_alertmanager() -> list[Path]:
+    """Return the templates to be put beside an unpacked Alertmanager's configuration; none where it is installed."""
+    return sorted((_unpacked() / ALERTMANAGER_FILES).glob("*.tmpl"))
+
+
+def _move_paths(name: str) -> None:
+    file = _unpacked() / "usr" / "bin" / name
+    if file.exists():
+        file.write_bytes(file.read_bytes().replace(*MOVED[name]))
 
 
 def _unpacked() -> Path:

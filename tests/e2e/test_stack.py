@@ -25,7 +25,7 @@ from deploy.status import JobStatus, PartStatus
 from storage.broker import end_offsets, producer
 from storage.files import open_files
 
-DATA_PARTS = {"kafka", "hdfs", "jobmanager", "taskmanager", "prometheus"}
+DATA_PARTS = {"kafka", "hdfs", "jobmanager", "taskmanager", "prometheus", "alertmanager"}
 
 
 def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
@@ -73,9 +73,9 @@ def test_prometheus_scrapes_every_part(stack_settings: AppSettings) -> None:
 
     def all_up() -> bool:
         found = get_json(f"{web}/api/v1/query?query=up")["data"]["result"]
-        return len(found) == 4 and all(series["value"][1] == "1" for series in found)
+        return len(found) == 5 and all(series["value"][1] == "1" for series in found)
 
-    wait_until(all_up, 30, "exporter, JobManager, TaskManager and Prometheus are scraped")
+    wait_until(all_up, 30, "exporter, JobManager, TaskManager, Prometheus and Alertmanager are scraped")
     names = get_json(f"{web}/api/v1/label/__name__/values")["data"]
     assert "flink_taskmanager_Status_JVM_Memory_Heap_Used" in names
     assert get_json(f"{web}/api/v1/rules")["data"]["groups"], "no rules are loaded"
@@ -87,7 +87,7 @@ def test_up_again_changes_nothing(stack_settings: AppSettings) -> None:
     assert [part.pid for part in status(stack_settings).parts] == before
 
 
-@pytest.mark.parametrize("name", ["prometheus", "kafka", "hdfs", "taskmanager"])
+@pytest.mark.parametrize("name", ["prometheus", "alertmanager", "kafka", "hdfs", "taskmanager"])
 def test_what_is_killed_starts_again(stack_settings: AppSettings, name: str) -> None:
     before = kill(stack_settings, name)
     after = part(stack_settings, name)

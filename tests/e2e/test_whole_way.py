@@ -222,9 +222,11 @@ def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -
 @pytest.mark.usefixtures("hdfs")
 def test_metrics_rules_and_dashboards_see_it(stack: AppSettings) -> None:
     wait_for(lambda: _query(stack, f'logcanary_detections_total{{service="{HDFS}"}}'), "detections in Prometheus")
-    dashboard = json.loads((PROJECT / "grafana/dashboards/overview.json").read_text())
-    expressions = [t["expr"] for panel in _panels(dashboard) for t in panel.get("targets", [])]
-    assert expressions
+    dashboards = [json.loads(path.read_text()) for path in (PROJECT / "grafana/dashboards").glob("*.json")]
+    assert len(dashboards) == 4
+    expressions = {
+        t["expr"]: None for board in dashboards for panel in _panels(board) for t in panel.get("targets", [])
+    }
     for expression in expressions:
         concrete = expression.replace("$__rate_interval", "10m").replace("$__range", "10m").replace("$service", HDFS)
         wait_for(lambda concrete=concrete: _query(stack, concrete), f"an answer to {concrete}", 30)
