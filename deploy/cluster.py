@@ -86,8 +86,12 @@ def flink_python() -> Path:
 def flink_class_path(java: Java) -> str:
     """Return the class path of JobManager, TaskManager and client: the distribution last, as in Flink's scripts."""
     jars = sorted((flink_home() / "lib").glob("*.jar"), key=lambda jar: (jar.name.startswith("flink-dist"), jar.name))
-    ours = [our_classes(java, flink_python()), flink_python(), *class_path("connector")]
-    return ":".join(str(path) for path in [*ours, *jars])
+    return ":".join(str(path) for path in [*own_class_path(java), *jars])
+
+
+def own_class_path(java: Java) -> list[Path]:
+    """Return what stands before the distribution: our classes, Flink's side of Python, the connector."""
+    return [our_classes(java, flink_python()), flink_python(), *class_path("connector")]
 
 
 def shipped_java_options() -> list[str]:
