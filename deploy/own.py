@@ -46,7 +46,9 @@ def settings_environment(plan: Plan) -> dict[str, str]:
     variables = {"LOGCANARY_HOME": str(plan.home)}
     for section, options in plan.settings.model_dump(mode="json").items():
         if isinstance(options, dict):
-            variables |= {f"LOGCANARY_{section}__{name}".upper(): str(value) for name, value in options.items()}
+            # What nobody has set is none: an environment knows strings only.
+            told = {name: value for name, value in options.items() if value is not None}
+            variables |= {f"LOGCANARY_{section}__{name}".upper(): str(value) for name, value in told.items()}
     return variables | {
         "LOGCANARY_KAFKA__BOOTSTRAP": plan.address("kafka"),
         "LOGCANARY_HDFS__URL": plan.url("hdfs"),

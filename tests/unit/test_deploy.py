@@ -15,10 +15,11 @@ import psutil
 import pytest
 import yaml
 
-from contracts.settings import AppSettings, FlinkOptions
+from contracts.settings import AppSettings, ArchiveOptions, FlinkOptions
 from deploy import cluster, image, jars, jobs, monitoring, processes
 from deploy.classes import class_options
 from deploy.java import SUPPORTED, find_java
+from deploy.own import settings_environment
 from deploy.parts import Plan
 from deploy.paths import PROJECT, DeployError
 from deploy.ports import USUAL, Ports, is_free
@@ -162,6 +163,20 @@ def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(DeployError, match=f"{tmp_path} has .* MB free"):
         up(AppSettings(home=tmp_path / "home"))
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("days", [None, 30.0])
+def test_the_stacks_own_processes_see_the_settings_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float | None
+) -> None:
+    given = AppSettings(home=tmp_path, archive=ArchiveOptions(retention_days=days), flink=FlinkOptions(parallelism=3))
+    ports = dict.fromkeys(USUAL, 4321)
+    variables = settings_environment(Plan(tmp_path, ports, find_java(), given))
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    seen = AppSettings()
+    assert (seen.archive, seen.flink.parallelism) == (given.archive, 3)
+    assert seen.web.exporter_port == 4321
 
 
 def test_status_of_a_stack_that_never_was(tmp_path: Path) -> None:

@@ -110,7 +110,7 @@ def pods() -> list[dict[str, Any]]:
 
 
 def test_every_pod_is_closed() -> None:
-    assert len(pods()) == 5
+    assert len(pods()) == 4
     for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
