@@ -69,7 +69,7 @@ status: setup ## what runs, where
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--override locks/overrides.txt $(if $(UPGRADE),--upgrade) pyproject.toml locks/build.in
 lock: setup ## write the locks anew; UPGRADE=1 takes the newest versions
-	$(COMPILE) --extra stream --extra train --extra console --extra dev -o locks/all.txt
+	$(COMPILE) --extra stream --extra train --extra dev -o locks/all.txt
 	$(COMPILE) -c locks/all.txt --extra stream -o locks/stream.txt
 	$(COMPILE) -c locks/all.txt -o locks/core.txt
 	$(BIN)/python -m deploy.jars lock
