@@ -45,10 +45,13 @@ RATE ?= 25000
 soak: setup ## a steady stream: memory and latency must not grow; MINUTES=60 RATE=25000
 	@$(BIN)/python -m tests.chaos.soak --minutes $(MINUTES) --rate $(RATE)
 
+# The long forms run for an hour before they would meet a mistake.
+LONG := checks expected fuzz kills memory orders soak strikes tables traffic
 lint: setup ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases $(LONG:%=-m tests.chaos.%)
 
 format: setup ## rewrite the code in the common form
 	$(BIN)/ruff check --fix .

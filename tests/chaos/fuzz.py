@@ -30,7 +30,8 @@ from parsing.events import Events, Lines
 from parsing.formats import FORMATS
 from parsing.parser import Parser
 from storage.control import ControlView, key_of
-from streaming.stages import Bundles, ParseStage, Saved, ScoreStage
+from streaming.bundles import Bundles
+from streaming.stages import ParseStage, Saved, ScoreStage
 from tests.packing import pack
 
 OPTIONS = {

@@ -160,7 +160,7 @@ def catch_up(settings: AppSettings, kind: str, records: int) -> dict[str, Any]:
     peaks.start()
     began = time.monotonic()
     job = submit(settings, f"{JOB}-{kind}", re.escape(topic), start="earliest")
-    count, dead = 0, {}
+    count, dead = 0, dict[str, int]()
     while count < number and time.monotonic() < began + PATIENCE_SECONDS:
         time.sleep(1.0)
         count, dead = parsed(settings, topic)
