@@ -1,0 +1,164 @@
+"""The benchmark of detection: readers, splits, known faults, models, and that nothing is chosen on the tested side."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from training.datasets import CARDS, Side, Split, faults, read
+from training.detection_bench import bench_detection, best_on_test, threshold
+from training.learner import TrainingError
+from training.simple import MODELS
+
+NORMAL = [(1, 2, 3), (1, 2, 2, 3), (1, 2, 3, 3)]
+
+
+@pytest.fixture
+def shop(tmp_path):
+    """A folder of OpenStack's layout: 60 normal sessions, then 20 normal and 3 strange ones."""
+    normal = [NORMAL[i % 3] for i in range(80)]
+    write(tmp_path / "openstack_train", normal[:60], "t")
+    write(tmp_path / "openstack_test_normal", normal[60:], "n")
+    write(tmp_path / "openstack_test_abnormal", [(1, 9, 3), (3, 2, 1), (1,)], "a")
+    return tmp_path
+
+
+def write(path, lines, prefix):
+    path.write_text("".join(f"{prefix}{i},{' '.join(map(str, line))}\n" for i, line in enumerate(lines)))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_finds_its_kind_and_knows_what_it_learnt(name):
+    model = MODELS[name]()
+    model.learn(NORMAL)
+    asked = [*NORMAL, (1, 9, 3), (1, 1, 1, 2, 2, 2, 3, 3, 3, 9)]
+    strangeness = model.strangeness(asked)
+    assert strangeness.shape == (5,)
+    assert np.isfinite(strangeness).all()
+    assert (strangeness >= 0).all()
+    assert strangeness[:3].max() < strangeness[4]
+    assert np.allclose(strangeness[::-1], model.strangeness(asked[::-1]))  # no matter in what order it is asked
+    assert np.allclose(strangeness[3:], model.strangeness(asked[3:]))  # nor beside what
+
+
+def test_each_model_sees_what_it_is_for():
+    strange = {"new_template": (9, 2, 3), "length": (1,), "count_vector": (2, 3, 3, 3), "ngram": (3, 2, 1), "pca": (9,)}
+    for name, line in strange.items():
+        model = MODELS[name]()
+        model.learn(NORMAL)
+        assert model.strangeness([line])[0] > model.strangeness(NORMAL).max(), name
+
+
+def test_a_threshold_keeps_the_budget_and_is_no_higher_than_it_must_be():
+    held_back = np.arange(1000.0)
+    bar = threshold(held_back, 0.005)
+    assert (held_back > bar).mean() == 0.005
+    assert threshold(np.zeros(3), 0.005) == 0.0
+
+
+def test_leaky_is_never_below_strict_and_says_so(shop):
+    strict, leaky = (bench_detection("openstack", shop, split="given", protocol=one) for one in ("strict", "leaky"))
+    assert (strict["protocol"], leaky["protocol"]) == ("strict", "leaky")
+    assert set(strict["models"]) == set(MODELS)
+    for name, row in strict["models"].items():
+        assert leaky["models"][name]["f1"] >= row["f1"]
+    assert strict["models"]["ngram"]["f1"] == 1.0
+    assert strict["models"]["new_template"]["recall"] == pytest.approx(1 / 3)
+    truth = np.array([False, True, True])
+    assert (np.array([1.0, 2.0, 3.0]) > best_on_test(np.array([1.0, 2.0, 3.0]), truth)).tolist() == truth.tolist()
+
+
+def test_strict_does_not_look_at_the_tested_labels(shop):
+    """With the labels of the tested side turned round, the same sessions are raised."""
+    before = bench_detection("openstack", shop, models=["ngram"])["models"]["ngram"]
+    normal, abnormal = shop / "openstack_test_normal", shop / "openstack_test_abnormal"
+    normal.rename(shop / "kept")
+    abnormal.rename(normal)
+    (shop / "kept").rename(abnormal)
+    after = bench_detection("openstack", shop, models=["ngram"])["models"]["ngram"]
+    assert (before["recall"], before["false_alarm_rate"]) == (after["false_alarm_rate"], after["recall"])
+
+
+def test_faults_are_counted():
+    learnt = Side.of([("a", (1, 2)), ("a", (1, 3)), ("b", (4,))], [False, False, True])
+    tested = Side.of([("b", (1, 2)), ("c", (4,)), ("d", (7,)), ("e", (1, 3))], [True, True, False, False])
+    assert faults(Split(learnt, tested)) == {
+        "duplicate_names": 1,
+        "names_on_both_sides": 1,
+        "label_conflicts": 1,
+        "leaked_normal": 0.5,
+        "leaked_anomalous": 1.0,
+    }
+
+
+def test_a_random_split_depends_on_its_seed_alone_and_loses_nothing(shop):
+    source = read("openstack", shop)
+    one, again, other = (source.split("random", 0.5, seed) for seed in (0, 0, 1))
+    assert one.learnt.names == again.learnt.names != other.learnt.names
+    assert len(set(one.learnt.names) | set(one.tested.names)) == 83
+    assert one.learnt.truth.sum() + one.tested.truth.sum() == 3
+
+
+def test_json_lines_and_deeplog_are_read(tmp_path):
+    record = {"block": "blk_1", "label": 1, "templates": ["a <*>", "b", "a <*>"]}
+    (tmp_path / "session_train.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "session_test.jsonl").write_text(json.dumps(record | {"block": "blk_2", "templates": ["c", "b"]}))
+    split = read("hdfs_100k", tmp_path).split("given")
+    assert (split.learnt.lines, split.tested.lines) == (((1, 2, 1),), ((3, 2),))
+    assert split.learnt.truth.tolist() == [True]
+    (tmp_path / "hdfs_train").write_text("5 5 22 \n" * 10)
+    (tmp_path / "hdfs_test_abnormal").write_text("5 7 \n")
+    split = read("deeplog", tmp_path).split("given")
+    assert (len(split.learnt), len(split.tested), split.tested.truth.tolist()) == (8, 3, [False, False, True])
+
+
+def test_deeplog_is_weighed_as_its_whole_split_and_not_comparable(tmp_path):
+    (tmp_path / "hdfs_train").write_text("5 5 22 \n" * 19 + "9 \n")
+    (tmp_path / "hdfs_test_abnormal").write_text("5 7 \n")
+    figures = bench_detection("deeplog", tmp_path, models=["new_template"])
+    row = figures["models"]["new_template"]
+    assert not figures["comparable"]
+    assert (row["recall"], row["false_alarm_rate"]) == (1.0, 0.25)
+    assert row["precision"] == pytest.approx(16_838 / (16_838 + 553_366 / 4))
+
+
+def test_hdfs_is_split_by_first_lines(data_dir):
+    split = read("hdfs", data_dir / "hdfs").split("chronological", 0.8)
+    assert (len(split.learnt), len(split.tested)) == (6440, 1610)
+    assert (int(split.learnt.truth.sum()), int(split.tested.truth.sum())) == (225, 51)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dataset", "nothing"], "--dataset takes"),
+        (["--dataset", "openstack", "--split", "chronological"], "--split takes given or random"),
+        (["--dataset", "openstack", "--split", "nightly"], "--split takes"),
+        (["--dataset", "openstack", "--protocol", "kind"], "--protocol takes"),
+        (["--dataset", "openstack", "--models", "ngram,oracle"], "No model oracle"),
+        (["--dataset", "hadoop"], "hadoop_train is missing"),
+    ],
+)
+def test_wrong_uses_are_refused_with_the_fix(shop, options, words):
+    result = CliRunner().invoke(app, ["bench", "detection", "--data", str(shop), *options])
+    assert result.exit_code != 0
+    assert words in " ".join((result.output + str(result.exception)).split())
+
+
+def test_a_learnt_side_without_normal_sessions_is_refused(shop):
+    write(shop / "openstack_train", [(1, 2)], "t")
+    with pytest.raises(TrainingError, match="at least 2"):
+        bench_detection("openstack", shop)
+
+
+def test_the_verb_prints_json_and_tables(shop):
+    words = ["bench", "detection", "--dataset", "openstack", "--data", str(shop)]
+    figures = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert set(figures["models"]["pca"]) >= {"precision", "recall", "f1", "f1_unique", "f1_std", "train_seconds"}
+    assert "count_vector" in CliRunner().invoke(app, words).stdout
+
+
+def test_every_data_set_has_a_card():
+    assert all(card.origin and card.files and card.beware and card.splits for card in CARDS.values())

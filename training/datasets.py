@@ -1,0 +1,285 @@
+"""Labelled data sets of the field as sessions of template numbers: readers, splits, known faults, a card each.
+
+    split = read("openstack", folder).split("given")
+    split.learnt.lines[0]          # (1, 17, 10, ...)
+    faults(split)                  # duplicates, label conflicts, leaks
+
+A reader points at a folder that is there; nothing is downloaded. A split that a data set cannot give is refused: files
+without times have no chronological one.
+"""
+
+import gzip
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parsing.parser import Parser
+from training.evaluate import Labelled, batches, service_settings, whole_sessions
+from training.learner import TrainingError
+
+How = Literal["chronological", "given", "random"]
+Flags = NDArray[np.bool_]
+Line = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Side:
+    """Labelled sessions: a name, the numbers of its templates, and whether it is anomalous, each."""
+
+    names: tuple[str, ...]
+    lines: tuple[Line, ...]
+    truth: Flags
+
+    def __len__(self) -> int:
+        """Sessions."""
+        return len(self.lines)
+
+    def take(self, rows: Sequence[int] | NDArray[np.int64]) -> "Side":
+        """Return the sessions of these rows, in their order."""
+        chosen = np.asarray(rows, dtype=np.int64)
+        return Side(
+            tuple(self.names[row] for row in chosen), tuple(self.lines[row] for row in chosen), self.truth[chosen]
+        )
+
+    @classmethod
+    def of(cls, named: Sequence[tuple[str, Line]], anomalous: Sequence[bool]) -> "Side":
+        """Join names, lines and labels."""
+        names, lines = tuple(name for name, _ in named), tuple(line for _, line in named)
+        return cls(names, lines, np.array(anomalous, dtype=np.bool_))
+
+    def __add__(self, other: "Side") -> "Side":
+        """Return the sessions of both, one side after the other."""
+        return Side(self.names + other.names, self.lines + other.lines, np.concatenate([self.truth, other.truth]))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Split:
+    """What is learnt from and what is tested."""
+
+    learnt: Side
+    tested: Side
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Where a data set comes from, how to get it, and what to beware of."""
+
+    origin: str
+    files: str
+    beware: str
+    splits: tuple[How, ...]
+    """What it can give; the first is the default."""
+
+
+CARDS: Mapping[str, Card] = {
+    "hdfs": Card(
+        "Loghub HDFS_v1 (Xu et al., SOSP 2009), blocks drawn by LogLead; research and academic use, cite Loghub",
+        "hdfs.log.gz (raw lines in the order of time), labels.csv (BlockId,Label)",
+        "HDFS repeats itself: read the figures over unique sequences, too",
+        ("chronological", "random"),
+    ),
+    "hdfs_100k": Card(
+        "deep-loglizer's HDFS_100k (Apache-2.0) over Loghub",
+        "session_train.jsonl.gz, session_test.jsonl.gz (block, label, templates)",
+        "sessions were drawn at random by its publisher; templates were mined from the whole log, tested part included",
+        ("given", "random"),
+    ),
+    "deeplog": Card(
+        "DeepLog's HDFS split (Du et al., CCS 2017) as published in wuyifan18/DeepLog (MIT)",
+        "hdfs_train, hdfs_test_abnormal (plain or .gz); hdfs_test_normal where it is to be had",
+        "without hdfs_test_normal the last fifth of hdfs_train stands in: precision and F1 are not comparable then",
+        ("given", "random"),
+    ),
+    "openstack": Card(
+        "ait-aecid/anomaly-detection-log-datasets (GPL-3.0) over DeepLog's OpenStack log",
+        "openstack_train, openstack_test_normal, openstack_test_abnormal (plain or .gz)",
+        "few distinct sequences, so most tested ones were learnt",
+        ("given", "random"),
+    ),
+    "hadoop": Card(
+        "ait-aecid/anomaly-detection-log-datasets (GPL-3.0) over Loghub Hadoop (Lin et al., ICSE 2016)",
+        "hadoop_train, hadoop_test_normal, hadoop_test_abnormal (plain or .gz)",
+        "the label is of the application, not of the container whose lines a session holds",
+        ("given", "random"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """A data set and the folder that it lies in."""
+
+    name: str
+    folder: Path
+
+    @property
+    def card(self) -> Card:
+        """What is known of it."""
+        return CARDS[self.name]
+
+    def split(self, how: How, share: float = 0.8, seed: int = 0) -> Split:
+        """Read it and divide it.
+
+        Args:
+            how: *chronological*: the sessions that began first are learnt; *given*: as its publishers divide it;
+                *random*: drawn with the seed.
+            share: of all sessions that are learnt, in (0, 1); not for *given*.
+            seed: for *random*.
+
+        Raises:
+            TrainingError: a file is missing or unreadable, a side would be empty, or it has no such split.
+        """
+        if how not in self.card.splits:
+            raise TrainingError(
+                f"{self.name} has no {how} split (its files do not hold what that needs): "
+                f"--split takes {' or '.join(self.card.splits)}"
+            )
+        split = self._chronological(share) if how == "chronological" else self._drawn(how, share, seed)
+        if not len(split.learnt) or not len(split.tested):
+            raise TrainingError(f"--share {share} leaves one side of {self.folder} empty")
+        return split
+
+    def _chronological(self, share: float) -> Split:
+        whole = Labelled.read(self.folder)
+        cut = int(len(whole.blocks) * share)
+        # What is learnt is parsed first: no template of a learnt session is shaped by a line that is tested.
+        parser = Parser(service_settings())
+        return Split(
+            _parsed(parser, whole.part(0, cut), self.name),
+            _parsed(parser, whole.part(cut, len(whole.blocks)), self.name),
+        )
+
+    def _drawn(self, how: How, share: float, seed: int) -> Split:
+        if self.name == "hdfs":
+            whole = _parsed(Parser(service_settings()), Labelled.read(self.folder), self.name)
+        else:
+            split = _GIVEN[self.name](self.folder, self.name)
+            if how == "given":
+                return split
+            whole = split.learnt + split.tested
+        order = np.random.default_rng(seed).permutation(len(whole))
+        cut = int(len(whole) * share)
+        return Split(whole.take(order[:cut]), whole.take(order[cut:]))
+
+
+def read(name: str, folder: Path) -> DataSet:
+    """Point at a data set.
+
+    Raises:
+        TrainingError: there is no such data set, or no such folder.
+    """
+    if name not in CARDS:
+        raise TrainingError(f"No data set {name!r}: --dataset takes {', '.join(CARDS)}")
+    if not folder.is_dir():
+        raise TrainingError(f"{folder} is no folder: --data names the folder of {name} ({CARDS[name].files})")
+    return DataSet(name, folder)
+
+
+def faults(split: Split) -> dict[str, int | float]:
+    """Count what makes a figure on this split say less than it seems to.
+
+    Returns:
+        ``duplicate_names`` (within a side), ``names_on_both_sides``, ``label_conflicts`` (distinct sequences with both
+        labels), ``leaked_normal`` and ``leaked_anomalous`` (share of tested sessions whose very sequence was learnt).
+    """
+    learnt, tested = split.learnt, split.tested
+    known = set(learnt.lines)
+    leaked = np.array([line in known for line in tested.lines], dtype=np.bool_)
+    sequences: dict[Line, set[bool]] = {}
+    for side in (learnt, tested):
+        for line, anomalous in zip(side.lines, side.truth.tolist(), strict=True):
+            sequences.setdefault(line, set()).add(anomalous)
+    return {
+        "duplicate_names": sum(count - 1 for side in (learnt, tested) for count in Counter(side.names).values()),
+        "names_on_both_sides": len(set(learnt.names) & set(tested.names)),
+        "label_conflicts": sum(len(labels) > 1 for labels in sequences.values()),
+        "leaked_normal": _share(leaked[~tested.truth]),
+        "leaked_anomalous": _share(leaked[tested.truth]),
+    }
+
+
+def _share(flags: Flags) -> float:
+    return float(flags.mean()) if len(flags) else 0.0
+
+
+def _parsed(parser: Parser, labelled: Labelled, service: str) -> Side:
+    if not labelled.blocks:
+        return Side((), (), np.zeros(0, dtype=np.bool_))
+    whole = whole_sessions([parser.parse(batch).events for batch in batches(labelled.lines, service)])
+    number = {name: row for row, name in enumerate(whole.names)}
+    parts = np.split(whole.templates, whole.starts[1:-1])
+    named = [(block.name, tuple(parts[number[block.name]].tolist())) for block in labelled.blocks]
+    return Side.of(named, [block.anomalous for block in labelled.blocks])
+
+
+def _by_files(folder: Path, name: str) -> Split:
+    train, normal, abnormal = (_lines(folder, f"{name}_{part}") for part in ("train", "test_normal", "test_abnormal"))
+    return Split(_labelled(train, []), _labelled(normal, abnormal))
+
+
+def _deeplog(folder: Path, name: str) -> Split:
+    train, abnormal = _lines(folder, "hdfs_train"), _lines(folder, "hdfs_test_abnormal")
+    if any((folder / f"hdfs_test_normal{end}").exists() for end in ("", ".gz")):
+        return Split(_labelled(train, []), _labelled(_lines(folder, "hdfs_test_normal"), abnormal))
+    cut = len(train) * 4 // 5
+    return Split(_labelled(train[:cut], []), _labelled(train[cut:], abnormal))
+
+
+def _jsonl(folder: Path, name: str) -> Split:
+    numbers: dict[str, int] = {}  # learnt first: a number that only the tested side has is higher than all learnt
+
+    def side(part: str) -> Side:
+        records = [json.loads(line) for line in _text(folder, f"session_{part}.jsonl").splitlines()]
+        named = [
+            (str(one["block"]), tuple(numbers.setdefault(text, len(numbers) + 1) for text in one["templates"]))
+            for one in records
+        ]
+        return Side.of(named, [bool(one["label"]) for one in records])
+
+    try:
+        return Split(side("train"), side("test"))
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainingError(f"{folder} holds no JSON lines with block, label, templates: {error}") from error
+
+
+_GIVEN: Mapping[str, Callable[[Path, str], Split]] = {
+    "hdfs_100k": _jsonl,
+    "deeplog": _deeplog,
+    "openstack": _by_files,
+    "hadoop": _by_files,
+}
+
+
+def _labelled(normal: Sequence[tuple[str, Line]], abnormal: Sequence[tuple[str, Line]]) -> Side:
+    return Side.of([*normal, *abnormal], [False] * len(normal) + [True] * len(abnormal))
+
+
+def _lines(folder: Path, name: str) -> list[tuple[str, Line]]:
+    """Sessions of a file, ``name,1 2 3`` or ``1 2 3`` a line; one without a name is called after its line."""
+    found = []
+    for row, text in enumerate(_text(folder, name).splitlines(), 1):
+        called, _, numbers = text.rpartition(",")
+        try:
+            line = tuple(int(number) for number in numbers.split())
+        except ValueError as error:
+            raise TrainingError(f"{folder / name}, line {row} is no sequence (name,1 2 3): {error}") from error
+        if line:
+            found.append((called or f"{name} {row}", line))
+    return found
+
+
+def _text(folder: Path, name: str) -> str:
+    path = next((one for one in (folder / name, folder / f"{name}.gz") if one.exists()), None)
+    if path is None:
+        raise TrainingError(f"{folder / name} is missing (plain or .gz): --data names the folder of the data set")
+    try:
+        data = path.read_bytes()
+        return (gzip.decompress(data) if path.suffix == ".gz" else data).decode()
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise TrainingError(f"{path} cannot be read: {error}") from error

@@ -1,0 +1,153 @@
+"""The benchmark of detection: models of the field on labelled data, by an honest protocol or the field's leaky one.
+
+*strict*: normal sessions of the learnt side alone; the newest fifth of them is held back and makes the threshold, for
+0.5 % false alarms. The tested side is asked once, after everything is chosen. *leaky*: the same models, with the
+threshold that gives the best F1 on the tested side, which is what the field does, so that the difference is seen.
+"""
+
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from contracts.service import BudgetOptions
+from models.learning import HELD_BACK, Say
+from training.datasets import DataSet, Flags, How, Side, Split, faults, read
+from training.learner import TrainingError
+from training.measures import measures
+from training.simple import MODELS, Model, Numbers
+
+Protocol = Literal["strict", "leaky"]
+DEEPLOG_SESSIONS = (553_366, 16_838)
+"""Normal and abnormal test sessions of DeepLog's split; the normal ones are not published with it."""
+
+
+def bench_detection(
+    name: str,
+    data: Path,
+    *,
+    models: Sequence[str] = (),
+    split: How | None = None,
+    share: float = 0.8,
+    seeds: int = 5,
+    protocol: Protocol = "strict",
+    progress: Say = lambda words: None,
+) -> dict[str, Any]:
+    """Measure models on a data set.
+
+    Args:
+        name: of the data set (``training.datasets.CARDS``).
+        data: its folder.
+        models: names (``training.simple.MODELS``); none: all.
+        split: none: what the protocol and the data set begin with (*leaky* draws at random).
+        share: of the sessions that are learnt, where the split is not given.
+        seeds: random splits that are drawn; another split, with models that draw nothing, runs once.
+        protocol: *strict* or *leaky*.
+        progress: is told what goes on.
+
+    Returns:
+        ``models.<name>.{precision, recall, f1, f1_unique, f1_std, false_alarm_rate, train_seconds, windows_per_second,
+        peak_rss_mb}``, means over the runs, a window being a session, the memory that of the whole process up to then;
+        on *deeplog*, precision and F1 are made of recall and false alarms at the sizes of its whole split, and
+        ``comparable`` is false;
+        ``faults`` of the first run's split (``training.datasets.faults``), ``sessions``, ``anomalies``, ...
+
+    Raises:
+        TrainingError: an unknown name, a split that the data set has not, a learnt side without normal sessions.
+    """
+    unknown = sorted(set(models) - set(MODELS))
+    if unknown:
+        raise TrainingError(f"No model {', '.join(unknown)}: --models takes {', '.join(MODELS)}")
+    source = read(name, data)
+    how = split or ("random" if protocol == "leaky" else source.card.splits[0])
+    runs = _runs(source, how, share, seeds if how == "random" else 1)
+    chosen = [MODELS[one] for one in (models or MODELS)]
+    rows: dict[str, Any] = {}
+    for kind in chosen:
+        progress(f"{kind.name} on {name}, {how} split, {len(runs)} run(s)")
+        rows[kind.name] = _mean([_run(kind(), one, protocol) for one in runs])
+    first = runs[0]
+    if name == "deeplog":
+        rows = {model: row | _reweighted(row["recall"], row["false_alarm_rate"]) for model, row in rows.items()}
+    return {
+        "dataset": name,
+        "split": how,
+        "share": len(first.learnt) / (len(first.learnt) + len(first.tested)),
+        "seeds": len(runs),
+        "protocol": protocol,
+        "learnt_sessions": len(first.learnt),
+        "sessions": len(first.tested),
+        "anomalies": int(first.tested.truth.sum()),
+        "base_rate": float(first.tested.truth.mean()),
+        "faults": faults(first),
+        "comparable": name != "deeplog",
+        "beware": source.card.beware,
+        "models": rows,
+    }
+
+
+def threshold(held_back: Numbers, budget: float) -> float:
+    """The lowest strangeness of held-back normal sessions that at most a share ``budget`` of them lies above.
+
+    >>> threshold(np.array([0.0, 0.0, 1.0, 2.0]), budget=0.25)
+    1.0
+    """
+    return float(np.sort(held_back)[len(held_back) - 1 - int(budget * len(held_back))])
+
+
+def best_on_test(strangeness: Numbers, truth: Flags) -> float:
+    """The threshold with the best F1 on the tested side: what *leaky* does, and nothing else may."""
+    candidates = np.unique(np.concatenate([[-1.0], strangeness]))
+    return float(max(candidates, key=lambda one: measures(strangeness > one, truth)["f1"]))
+
+
+def _runs(source: DataSet, how: How, share: float, seeds: int) -> list[Split]:
+    return [source.split(how, share, seed) for seed in range(seeds)]
+
+
+def _run(model: Model, split: Split, protocol: Protocol) -> dict[str, float]:
+    normal = split.learnt.take(np.flatnonzero(~split.learnt.truth))
+    cut = int(len(normal) * (1 - HELD_BACK))
+    if not 0 < cut < len(normal):
+        raise TrainingError(f"The learnt side has {len(normal)} normal sessions: at least 2 are needed (--share)")
+    start = time.perf_counter()
+    model.learn(normal.lines[:cut])
+    bar = threshold(model.strangeness(normal.lines[cut:]), BudgetOptions().false_alarm_rate)
+    learnt = time.perf_counter()
+    strangeness = model.strangeness(split.tested.lines)
+    asked = time.perf_counter()
+    if protocol == "leaky":
+        bar = best_on_test(strangeness, split.tested.truth)
+    flags = strangeness > bar
+    return measures(flags, split.tested.truth) | {
+        "f1_unique": _unique_f1(flags, split.tested),
+        "train_seconds": learnt - start,
+        "windows_per_second": len(strangeness) / max(asked - learnt, 1e-9),
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+def _unique_f1(flags: Flags, tested: Side) -> float:
+    first: dict[tuple[tuple[int, ...], bool], int] = {}
+    for row, line in enumerate(tested.lines):
+        first.setdefault((line, bool(tested.truth[row])), row)
+    rows = np.array(list(first.values()), dtype=np.int64)
+    return measures(flags[rows], tested.truth[rows])["f1"]
+
+
+def _reweighted(recall: float, false_alarm_rate: float) -> dict[str, float]:
+    """Precision and F1 had all of DeepLog's test sessions been there, the normal ones raised as often as these."""
+    normal, abnormal = DEEPLOG_SESSIONS
+    hits, alarms = recall * abnormal, false_alarm_rate * normal
+    return {
+        "precision": hits / (hits + alarms) if hits + alarms else 0.0,
+        "f1": 2 * hits / (hits + alarms + abnormal),
+    }
+
+
+def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
+    row = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+    return row | {"f1_std": float(np.std([run["f1"] for run in runs]))}

@@ -1,0 +1,154 @@
+"""The simple models of the field on sessions of template numbers: what every deeper model has to beat.
+
+Two verbs, as everywhere: ``learn`` normal sessions, then ``strangeness`` of others, [n], at least 0, higher = stranger,
+in a unit of the model's own. Nothing here is drawn at random, and nothing is learnt from what is asked.
+"""
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+Line = tuple[int, ...]
+Numbers = NDArray[np.float64]
+
+PCA_VARIANCE = 0.95
+"""Of the normal subspace: Xu et al., "Detecting Large-Scale System Problems by Mining Console Logs", SOSP 2009, 4.2."""
+CHUNK = 256
+"""Sessions compared with all learnt ones at once: bounds the memory."""
+
+
+class Model(ABC):
+    """What learns from normal sessions and says how strange others are."""
+
+    name: ClassVar[str]
+
+    @abstractmethod
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Take in normal sessions; what was learnt before is replaced."""
+
+    @abstractmethod
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """How strange each session is: [n]."""
+
+
+class NewTemplate(Model):
+    """Templates of a session that no learnt session has, each counted once."""
+
+    name = "new_template"
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Remember the templates."""
+        self._known = {template for line in lines for template in line}
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """Unseen templates: [n]."""
+        return np.array([len(set(line) - self._known) for line in lines], dtype=np.float64)
+
+
+class Length(Model):
+    """Events by which a session is shorter than the shortest learnt one, or longer than the longest."""
+
+    name = "length"
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Remember the bounds."""
+        self._low, self._high = min(map(len, lines)), max(map(len, lines))
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """Events outside of the bounds: [n]."""
+        return np.array([max(self._low - len(line), len(line) - self._high, 0) for line in lines], dtype=np.float64)
+
+
+class Ngram(Model):
+    """Pairs of neighbours, both ends among them, that no learnt session has, each counted once."""
+
+    name = "ngram"
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Remember the pairs."""
+        self._known = {pair for line in lines for pair in _pairs(line)}
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """Unseen pairs: [n]."""
+        return np.array([len(_pairs(line) - self._known) for line in lines], dtype=np.float64)
+
+
+class Counts(Model):
+    """Models of how often each learnt template comes; unseen templates share one more column, which was always 0."""
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Number the templates and learn the count vectors."""
+        self._column = {template: i for i, template in enumerate(sorted({one for line in lines for one in line}))}
+        self._learn(self._counts(lines))
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """Ask each distinct count vector once: [n]."""
+        distinct, where = np.unique(self._counts(lines), axis=0, return_inverse=True)
+        figures: Numbers = self._strangeness(distinct)[where.reshape(-1)]
+        return figures
+
+    @abstractmethod
+    def _learn(self, counts: Numbers) -> None:
+        """Learn from [n, templates + 1]."""
+
+    @abstractmethod
+    def _strangeness(self, counts: Numbers) -> Numbers:
+        """Judge [n, templates + 1]: [n]."""
+
+    def _counts(self, lines: Sequence[Line]) -> Numbers:
+        unseen = len(self._column)
+        counts = np.zeros((len(lines), unseen + 1))
+        for row, line in enumerate(lines):
+            for template, count in Counter(line).items():
+                counts[row, self._column.get(template, unseen)] += count
+        return counts
+
+
+class CountVector(Counts):
+    """Distance to the nearest learnt count vector: events to add or take away, as a share of both sessions' events."""
+
+    name = "count_vector"
+
+    def _learn(self, counts: Numbers) -> None:
+        self._known = np.unique(counts, axis=0)
+
+    def _strangeness(self, counts: Numbers) -> Numbers:
+        sizes = self._known.sum(axis=1)
+        nearest = [
+            (np.abs(chunk[:, None, :] - self._known).sum(axis=2) / (chunk.sum(axis=1)[:, None] + sizes)).min(axis=1)
+            for chunk in np.array_split(counts, max(1, len(counts) // CHUNK))
+        ]
+        return np.concatenate(nearest)
+
+
+class Pca(Counts):
+    """Squared distance from the subspace that holds 95 % of the learnt count vectors' variance (Xu et al., 4.2).
+
+    Raw counts, centred; no TF-IDF, which the paper has as an option.
+    """
+
+    name = "pca"
+
+    def _learn(self, counts: Numbers) -> None:
+        self._mean = counts.mean(axis=0)
+        _, sizes, axes = np.linalg.svd(counts - self._mean, full_matrices=False)
+        variance = np.cumsum(sizes**2)
+        kept = int(np.searchsorted(variance, PCA_VARIANCE * variance[-1])) + 1
+        self._axes = axes[:kept]
+
+    def _strangeness(self, counts: Numbers) -> Numbers:
+        centred = counts - self._mean
+        rest = centred - centred @ self._axes.T @ self._axes
+        distances: Numbers = (rest**2).sum(axis=1)
+        return distances
+
+
+MODELS: dict[str, type[Model]] = {kind.name: kind for kind in (NewTemplate, Length, CountVector, Ngram, Pca)}
+
+
+def _pairs(line: Line) -> set[tuple[int, int]]:
+    return set(zip((-1, *line), (*line, -2), strict=True))
