@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -22,10 +23,10 @@ from numpy.typing import NDArray
 from parsing.parser import Parser
 from training.evaluate import Labelled, batches, service_settings, whole_sessions
 from training.learner import TrainingError
+from training.simple import Line
 
 How = Literal["chronological", "given", "random"]
 Flags = NDArray[np.bool_]
-Line = tuple[int, ...]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -111,7 +112,7 @@ CARDS: Mapping[str, Card] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DataSet:
     """A data set and the folder that it lies in."""
 
@@ -124,7 +125,7 @@ class DataSet:
         return CARDS[self.name]
 
     def split(self, how: How, share: float = 0.8, seed: int = 0) -> Split:
-        """Read it and divide it.
+        """Read it, once for all random splits, and divide it.
 
         Args:
             how: *chronological*: the sessions that began first are learnt; *given*: as its publishers divide it;
@@ -140,7 +141,13 @@ class DataSet:
                 f"{self.name} has no {how} split (its files do not hold what that needs): "
                 f"--split takes {' or '.join(self.card.splits)}"
             )
-        split = self._chronological(share) if how == "chronological" else self._drawn(how, share, seed)
+        match how:
+            case "chronological":
+                split = self._chronological(share)
+            case "given":
+                split = self._given()
+            case "random":
+                split = self._drawn(share, seed)
         if not len(split.learnt) or not len(split.tested):
             raise TrainingError(f"--share {share} leaves one side of {self.folder} empty")
         return split
@@ -155,17 +162,21 @@ class DataSet:
             _parsed(parser, whole.part(cut, len(whole.blocks)), self.name),
         )
 
-    def _drawn(self, how: How, share: float, seed: int) -> Split:
+    def _drawn(self, share: float, seed: int) -> Split:
+        order = np.random.default_rng(seed).permutation(len(self._whole))
+        cut = int(len(order) * share)
+        return Split(self._whole.take(order[:cut]), self._whole.take(order[cut:]))
+
+    @cached_property
+    def _whole(self) -> Side:
+        """All its sessions."""
         if self.name == "hdfs":
-            whole = _parsed(Parser(service_settings()), Labelled.read(self.folder), self.name)
-        else:
-            split = _GIVEN[self.name](self.folder, self.name)
-            if how == "given":
-                return split
-            whole = split.learnt + split.tested
-        order = np.random.default_rng(seed).permutation(len(whole))
-        cut = int(len(whole) * share)
-        return Split(whole.take(order[:cut]), whole.take(order[cut:]))
+            return _parsed(Parser(service_settings()), Labelled.read(self.folder), self.name)
+        given = self._given()
+        return given.learnt + given.tested
+
+    def _given(self) -> Split:
+        return _GIVEN[self.name](self.folder, self.name)
 
 
 def read(name: str, folder: Path) -> DataSet:
@@ -219,14 +230,16 @@ def _parsed(parser: Parser, labelled: Labelled, service: str) -> Side:
 
 
 def _by_files(folder: Path, name: str) -> Split:
-    train, normal, abnormal = (_lines(folder, f"{name}_{part}") for part in ("train", "test_normal", "test_abnormal"))
+    train, normal, abnormal = (
+        read_sequences(folder, f"{name}_{part}") for part in ("train", "test_normal", "test_abnormal")
+    )
     return Split(_labelled(train, []), _labelled(normal, abnormal))
 
 
 def _deeplog(folder: Path, name: str) -> Split:
-    train, abnormal = _lines(folder, "hdfs_train"), _lines(folder, "hdfs_test_abnormal")
+    train, abnormal = read_sequences(folder, "hdfs_train"), read_sequences(folder, "hdfs_test_abnormal")
     if any((folder / f"hdfs_test_normal{end}").exists() for end in ("", ".gz")):
-        return Split(_labelled(train, []), _labelled(_lines(folder, "hdfs_test_normal"), abnormal))
+        return Split(_labelled(train, []), _labelled(read_sequences(folder, "hdfs_test_normal"), abnormal))
     cut = len(train) * 4 // 5
     return Split(_labelled(train[:cut], []), _labelled(train[cut:], abnormal))
 
@@ -260,15 +273,23 @@ def _labelled(normal: Sequence[tuple[str, Line]], abnormal: Sequence[tuple[str, 
     return Side.of([*normal, *abnormal], [False] * len(normal) + [True] * len(abnormal))
 
 
-def _lines(folder: Path, name: str) -> list[tuple[str, Line]]:
-    """Sessions of a file, ``name,1 2 3`` or ``1 2 3`` a line; one without a name is called after its line."""
+def read_sequences(folder: Path, name: str) -> list[tuple[str, Line]]:
+    """Read the sessions of a file (plain or .gz), ``name,1 2 3`` or ``1 2 3`` a line: name and template numbers, each.
+
+    One without a name is called after its line; one without numbers is left out.
+
+    Raises:
+        TrainingError: the file is missing or unreadable, or a line is no sequence.
+    """
     found = []
     for row, text in enumerate(_text(folder, name).splitlines(), 1):
         called, _, numbers = text.rpartition(",")
         try:
             line = tuple(int(number) for number in numbers.split())
         except ValueError as error:
-            raise TrainingError(f"{folder / name}, line {row} is no sequence (name,1 2 3): {error}") from error
+            raise TrainingError(
+                f"{folder / name} is no file of sequences (name,1 2 3 a line): line {row}: {error}"
+            ) from error
         if line:
             found.append((called or f"{name} {row}", line))
     return found

@@ -1,8 +1,9 @@
 """The benchmark of detection: models of the field on labelled data, by an honest protocol or the field's leaky one.
 
-*strict*: normal sessions of the learnt side alone; the newest fifth of them is held back and makes the threshold, for
-0.5 % false alarms. The tested side is asked once, after everything is chosen. *leaky*: the same models, with the
-threshold that gives the best F1 on the tested side, which is what the field does, so that the difference is seen.
+*strict*: normal sessions of the learnt side alone; the newest fifth of them (of a random split: a fifth at random) is
+held back and makes the threshold, for 0.5 % false alarms. The tested side is asked once, after everything is chosen.
+*leaky*: the same models, with the threshold that gives the best F1 on the tested side, which is what the field does, so
+that the difference is seen.
 """
 
 import resource

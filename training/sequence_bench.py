@@ -5,9 +5,6 @@ name, a comma, numbers of templates; and ``*_templates.csv``, whose lines the nu
 them: events are taken a second apart and sessions one after another, and nothing is learnt while running.
 """
 
-import gzip
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +15,23 @@ from contracts.service import BudgetOptions
 from models.finished import Sessions
 from models.learning import Say
 from models.sessions import Ints
+from training.datasets import read_sequences
 from training.learner import TrainingError
 from training.measures import summary
 from training.session_bench import Learnt, ensemble_of, flags_of, kinds_of, sequences_of
+from training.simple import CountVector, Length, Line, Model, NewTemplate, Ngram
 
 Flags = NDArray[np.bool_]
-Lines = list[tuple[int, ...]]
+Lines = list[Line]
 
 FIRST_TEMPLATE = 1
 """Template ids 0 and 1 mean something else (``models.sessions``): number 1 becomes id 2."""
+SIMPLEST: dict[str, type[Model]] = {
+    "new_template_naive": NewTemplate,
+    "length": Length,
+    "count_vector_naive": CountVector,
+    "bigrams_naive": Ngram,
+}
 ENDLESS_MS = 2**60
 SECOND_MS = 1000
 
@@ -42,7 +47,10 @@ def evaluate_sequences(name: str, data: Path, progress: Say = lambda words: None
         TrainingError: a file is missing or cannot be read.
     """
     texts = _texts(data)
-    train, normal, abnormal = (_read(data, f"{name}_{part}") for part in ("train", "test_normal", "test_abnormal"))
+    train, normal, abnormal = (
+        [line for _, line in read_sequences(data, f"{name}_{part}")]
+        for part in ("train", "test_normal", "test_abnormal")
+    )
     progress(f"Learn from {len(train):,} sessions, test {len(normal) + len(abnormal):,}")
     learnt = sessions_of(train, texts, "learnt")
     tested = sessions_of([*normal, *abnormal], texts, "tested")
@@ -79,35 +87,13 @@ def sessions_of(lines: Lines, texts: dict[int, str], prefix: str) -> Sessions:
 
 
 def baselines(train: Lines, tested: Lines) -> dict[str, Flags]:
-    """The simplest detectors: each raises what training has not (template, length, counts, pairs with both ends)."""
-    return {
-        "new_template_naive": _unseen(train, tested, set),
-        "length": _outside([len(line) for line in train], [len(line) for line in tested]),
-        "count_vector_naive": _unseen(train, tested, lambda line: {tuple(sorted(line))}),
-        "bigrams_naive": _unseen(train, tested, lambda line: set(zip((0, *line), (*line, -1), strict=True))),
-    }
-
-
-def _unseen(train: Lines, tested: Lines, parts: Callable[[tuple[int, ...]], set[Any]]) -> Flags:
-    known: set[Any] = set().union(*(parts(line) for line in train))
-    return np.array([bool(parts(line) - known) for line in tested])
-
-
-def _outside(train: Sequence[int], tested: Sequence[int]) -> Flags:
-    low, high = min(train, default=0), max(train, default=math.inf)
-    return np.array([not low <= one <= high for one in tested])
-
-
-def _read(data: Path, name: str) -> Lines:
-    path = next((one for one in (data / name, data / f"{name}.gz") if one.exists()), None)
-    if path is None:
-        raise TrainingError(f"{data / name} is missing (plain or .gz): --data names the folder of the sequences")
-    text = (gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()).decode()
-    try:
-        lines = [tuple(int(number) for number in line.rpartition(",")[2].split()) for line in text.splitlines()]
-    except ValueError as error:
-        raise TrainingError(f"{path} is no file of sequences (name,1 2 3 a line): {error}") from error
-    return [line for line in lines if line]
+    """The simplest detectors (``training.simple``): each raises what training has not, with a bar of nothing."""
+    found = {}
+    for name, kind in SIMPLEST.items():
+        model = kind()
+        model.learn(train)
+        found[name] = model.strangeness(tested) > 0
+    return found
 
 
 def _texts(data: Path) -> dict[int, str]:
