@@ -7,19 +7,21 @@ from pathlib import Path
 import pytest
 
 from contracts.settings import AppSettings, ArchiveOptions, FlinkOptions
+from tests.machine import patience
 
 PROJECT = Path(__file__).resolve().parent.parent
-STACK_SECONDS = 240
-"""Tests that need the stack may have to start it first."""
+TEST_SECONDS = 300
+"""On the reference machine: a test that needs the stack may have to start it first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the stack, give it time, and run it last: a mistake in the core shows first."""
+    """Mark what needs the stack and run it last: mistakes show first. All get the time that this machine needs."""
     for item in items:
         if "stack_settings" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
-            if item.get_closest_marker("timeout") is None:
-                item.add_marker(pytest.mark.timeout(STACK_SECONDS))
+        given = item.get_closest_marker("timeout")
+        seconds = given.args[0] if given else TEST_SECONDS
+        item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
     items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
 
 

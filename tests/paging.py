@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from deploy.paths import PROJECT
+from tests.machine import patience
 
 SHIPPED = PROJECT / "deploy" / "alertmanager" / "alertmanager.yml"
 
@@ -24,9 +25,11 @@ class Pager:
         self.passed: list[dict[str, Any]] = []
 
     def wait(self, receiver: str, status: str, alert: str, seconds: float) -> dict[str, Any]:
-        """The next notification of this kind; what comes before it is kept in ``passed``."""
+        """The next notification of this kind; what comes before it is kept in ``passed``.
+
+        ``seconds`` are those of the reference machine."""
         while True:
-            found = self.came.get(timeout=seconds)
+            found = self.came.get(timeout=patience(seconds))
             names = {one["labels"]["alertname"] for one in found["alerts"]}
             if (found["receiver"], found["status"]) == (receiver, status) and alert in names:
                 return found

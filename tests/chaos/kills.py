@@ -44,10 +44,12 @@ from tests.chaos.expected import Expected, expect
 from tests.chaos.orders import NOVEL_SHARE, Orders, bundle_for, options_of
 from tests.chaos.strikes import TARGETS, ChaosError, Strikes, Struck, until
 from tests.chaos.traffic import Follower, Sender
+from tests.machine import patience, slowness
 
 PARTITIONS = 4
 WITHIN_SECONDS = 60.0
-"""From a kill until what was killed is ready and the job scores new lines of every partition."""
+"""From a kill until what was killed is ready and the job scores new lines of every partition, on the machine that the
+promise was made on (``tests.machine``). Where the next follows before anything has recovered, both have that time."""
 DOUBLE_SHARE = 0.2
 """Kills that are followed by the next before anything has recovered."""
 REST_SECONDS = (0.3, 8.0)
@@ -193,13 +195,15 @@ class Chaos:
                 self.say(f"{done + 1}: {target}, and the next before it is back")
                 continue
             self._recover(kill, waiting, follower, check)
+            within = patience(WITHIN_SECONDS) * len(waiting)
             waiting = []
             self.say(
                 f"{done + 1}: {target} back after {kill.ready_seconds:.1f} s, scoring after {kill.job_seconds:.1f} s; "
                 f"{sender.count:,} lines sent"
             )
-            if kill.job_seconds > WITHIN_SECONDS:
-                report.problems.append(f"kill {done + 1} ({target}): {kill.job_seconds:.0f} s until all was well")
+            if kill.job_seconds > within:
+                said = f"{kill.job_seconds:.0f} s until all was well, not {within:.0f}"
+                report.problems.append(f"kill {done + 1} ({target}): {said}")
 
     def _spread(self, sender: Sender, done: int, left: int) -> None:
         """Let the lines last for the kills that are left, with some to come after them.
@@ -271,6 +275,7 @@ class Chaos:
             "dead_letters": len(expected.dead),
             "archive_files": files,
             "seconds": round(time.monotonic() - self._began),
+            "machine_slowness": round(slowness(), 1),
             "recovery_seconds_median": waits[len(waits) // 2] if waits else 0.0,
             "recovery_seconds_most": waits[-1] if waits else 0.0,
             "resubmissions": jobs.read_state(self.settings, self.service).resubmissions,
@@ -372,6 +377,7 @@ def main() -> int:
     parser.add_argument("--home", type=Path, metavar="DIR", help="the stack's folder; else a temporary one")
     chosen = parser.parse_args()
     report = Report(chosen.seed, chosen.lines)
+    print(f"this machine is {slowness():.1f} times slower than the one of the promises", file=sys.stderr, flush=True)
     home = chosen.home or Path(tempfile.mkdtemp(prefix="logcanary-chaos-"))
     run_in(home, chosen.kills, report)
     text = json.dumps({"holds": not report.problems, **asdict(report)}, indent=1)

@@ -20,6 +20,7 @@ from deploy.status import PartStatus, read_status
 from storage.broker import BrokerUnreachableError, KafkaError
 from streaming.stages import now_ms
 from streaming.submit import list_jobs
+from tests.machine import patience
 
 TARGETS = (
     "taskmanager", "jobmanager", "kafka", "hdfs", "archiver", "exporter", "jobs", "worker", "trainer", "supervisor",
@@ -172,9 +173,10 @@ def until(true: Callable[[], bool], what: str, check: Callable[[], None] = lambd
         check: called between; raises where waiting makes no sense any more.
 
     Raises:
-        ChaosError: it was not within ``GIVE_UP_SECONDS``.
+        ChaosError: it was not within ``GIVE_UP_SECONDS``, as long as those are on this machine.
     """
-    deadline = time.monotonic() + GIVE_UP_SECONDS
+    limit = patience(GIVE_UP_SECONDS)
+    deadline = time.monotonic() + limit
     while True:
         try:
             if true():
@@ -183,6 +185,6 @@ def until(true: Callable[[], bool], what: str, check: Callable[[], None] = lambd
         except (DeployError, BrokerUnreachableError, KafkaError, OSError, ValueError, psutil.Error) as error:
             why = f" ({error})"
         if time.monotonic() > deadline:
-            raise ChaosError(f"waited {GIVE_UP_SECONDS:.0f} s for {what}{why}")
+            raise ChaosError(f"waited {limit:.0f} s for {what}{why}")
         check()
         time.sleep(0.1)

@@ -8,6 +8,7 @@ from storage.archive import list_files
 from storage.broker import CooperativeStickyAssignor, TopicPartition, admin, consumer, producer
 from storage.files import open_files
 from streaming.archiver import POLL_MILLISECONDS, Archiver
+from tests.machine import patience
 
 
 def test_a_rebalance_that_outlasts_a_poll_is_taken_up(stack_settings, monkeypatch):
@@ -32,7 +33,7 @@ def test_a_rebalance_that_outlasts_a_poll_is_taken_up(stack_settings, monkeypatc
                 client.create_topics({f"{name}.{service}": {"num_partitions": 1}})
             with producer(settings) as out:
                 out.send(f"{name}.{service}", b"a line", partition=0).get(30)
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + patience(60)
             while not list_files(files, settings.hdfs.root, service):
                 assert time.monotonic() < deadline, f"{service} is not archived"
                 archiver.step()
@@ -53,7 +54,7 @@ def test_a_partition_that_was_paused_with_records_at_hand_goes_on(stack_settings
         read: dict[TopicPartition, int] = {}
 
         def read_until(done):
-            deadline = time.monotonic() + 30
+            deadline = time.monotonic() + patience(30)
             while not done():
                 assert time.monotonic() < deadline, read
                 for key, records in reader.poll(timeout_ms=200).items():

@@ -24,7 +24,8 @@ from storage.files import open_files
 from streaming.bundles import Bundles
 from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, submit
-from tests.e2e.test_job import detections, make_bundle, pointer, statistics, wait_for
+from tests.e2e.test_job import detections, make_bundle, pointer, statistics
+from tests.machine import wait_for
 from tests.packing import pack
 
 JOB, TOPICS = "e2e-bytes", r"logs\.bytes-.*"

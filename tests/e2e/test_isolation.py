@@ -23,8 +23,8 @@ from tests.e2e.test_job import (
     scored,
     send,
     statistics,
-    wait_for,
 )
+from tests.machine import patience, wait_for
 
 pytestmark = [pytest.mark.timeout(400)]
 
@@ -162,7 +162,7 @@ def test_services_that_misbehave_cost_the_others_nothing(stack):
     found = [one for one in statistics(stack, topics["quiet"], "score") if one.last_offset >= len(first)]
     waits = sorted(one.emitted_ms - one.newest_arrival_ms for one in found)
     print("from arrival to score, ms:", waits)
-    assert waits[-1] < WORST_LATENCY_MS
+    assert waits[-1] < patience(WORST_LATENCY_MS)
     assert {one.bundle for one in found} == {bundle.manifest.version}
     # The others are handled too, and say what is wrong with them.
     for kind, sent in (("flood", FLOOD), ("strange", STRANGE), ("garbage", GARBAGE)):

@@ -26,6 +26,7 @@ from streaming.bundles import Bundles
 from streaming.names import FRAME_BYTES, FRAME_LINES
 from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
+from tests.machine import wait_for
 from tests.packing import pack
 
 JOB = "e2e-job"
@@ -81,14 +82,6 @@ def statistics(settings, topic, stage):
 def detections(settings, service):
     found = (Detection.model_validate_json(record.value) for record in read_all(settings, settings.kafka.detections))
     return [one for one in found if one.service == service]
-
-
-def wait_for(ask, wanted, seconds=90):
-    deadline = time.monotonic() + seconds
-    while (got := ask()) != wanted:
-        assert time.monotonic() < deadline, f"{got} after {seconds} s, not {wanted}"
-        time.sleep(0.5)
-    return got
 
 
 def scored(settings, topic):

@@ -10,8 +10,9 @@ from storage.control import ControlWriter
 from storage.files import open_files
 from streaming.submit import cancel, stop, submit
 from tests.e2e import test_upgrade as upgrade
-from tests.e2e.test_job import make_bundle, make_topic, pointer, send, wait_for
+from tests.e2e.test_job import make_bundle, make_topic, pointer, send
 from tests.e2e.test_upgrade import Core, interleaved
+from tests.machine import wait_for
 
 JOB, SERVICE, TOPIC = "e2e-rescale", "re-pay", "logs.re-pay"
 TOPICS = r"logs\.re-.*"

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -24,15 +23,9 @@ from deploy.stack import down, is_up, log_path, status, up
 from deploy.status import JobStatus, PartStatus
 from storage.broker import end_offsets, producer
 from storage.files import open_files
+from tests.machine import patience, wait_until
 
 DATA_PARTS = {"kafka", "hdfs", "jobmanager", "taskmanager", "prometheus", "alertmanager"}
-
-
-def wait_until(condition: Callable[[], object], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.1)
 
 
 def part(settings: AppSettings, name: str) -> PartStatus:
@@ -48,8 +41,8 @@ def kill(settings: AppSettings, name: str) -> PartStatus:
     before = part(settings, name)
     assert before.pid is not None
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: part(settings, name).restarts > before.restarts, 5, f"the death of {name} is noticed")
-    wait_until(lambda: part(settings, name).state == "ready", 60, f"{name} is ready again")
+    wait_until(lambda: part(settings, name).restarts > before.restarts, f"the death of {name} is noticed", 5)
+    wait_until(lambda: part(settings, name).state == "ready", f"{name} is ready again", 60)
     return before
 
 
@@ -75,7 +68,7 @@ def test_prometheus_scrapes_every_part(stack_settings: AppSettings) -> None:
         found = get_json(f"{web}/api/v1/query?query=up")["data"]["result"]
         return len(found) == 5 and all(series["value"][1] == "1" for series in found)
 
-    wait_until(all_up, 30, "exporter, JobManager, TaskManager, Prometheus and Alertmanager are scraped")
+    wait_until(all_up, "exporter, JobManager, TaskManager, Prometheus and Alertmanager are scraped", 30)
     names = get_json(f"{web}/api/v1/label/__name__/values")["data"]
     assert "flink_taskmanager_Status_JVM_Memory_Heap_Used" in names
     assert get_json(f"{web}/api/v1/rules")["data"]["groups"], "no rules are loaded"
@@ -115,18 +108,18 @@ def test_a_job_goes_on_from_its_newest_checkpoint(stack_settings: AppSettings) -
         return int(get_json(f"{rest}/jobs/{job_id}/checkpoints")["counts"]["completed"])
 
     try:
-        wait_until(lambda: checkpoints(first), 120, "a checkpoint")
+        wait_until(lambda: checkpoints(first), "a checkpoint", 120)
         workers = [process for process in marked(stack_settings.home, "taskmanager") if "python" in process.name()]
         kill(stack_settings, "jobmanager")
         # Not the new id: it is written down before Flink has the job.
         wait_until(
-            lambda: job(stack_settings, "restorable").resubmissions == 1, 150, "the keeper submits the job again"
+            lambda: job(stack_settings, "restorable").resubmissions == 1, "the keeper submits the job again", 150
         )
-        wait_until(lambda: not any(map(psutil.Process.is_running, workers)), 10, "orphaned Python workers end")
+        wait_until(lambda: not any(map(psutil.Process.is_running, workers)), "orphaned Python workers end", 10)
         again = job(stack_settings, "restorable")
         assert again.job_id != first
         assert first in again.restored_from
-        wait_until(lambda: checkpoints(again.job_id), 120, "a checkpoint of the job's second life")
+        wait_until(lambda: checkpoints(again.job_id), "a checkpoint of the job's second life", 120)
         restored = get_json(f"{rest}/jobs/{again.job_id}/checkpoints")["latest"]["restored"]["external_path"]
         assert restored.rstrip("/").split("/")[-1] == again.restored_from.split("/")[-1]
         # The source counts in its state: it has not begun at 1 again.
@@ -162,7 +155,7 @@ def test_what_a_killed_supervisor_leaves_is_ended_by_up(stack_settings: AppSetti
     supervisor = status(stack_settings).supervisor
     assert supervisor is not None
     os.kill(supervisor, signal.SIGKILL)
-    wait_until(lambda: not is_up(stack_settings.home), 5, "the supervisor's lock is free")
+    wait_until(lambda: not is_up(stack_settings.home), "the supervisor's lock is free", 5)
     left = marked(stack_settings.home)
     assert len(left) >= len(DATA_PARTS)
     found = status(stack_settings)
@@ -177,9 +170,9 @@ def test_an_interrupted_up_leaves_nothing(tmp_path: Path, stack_settings: AppSet
     # As in a terminal; a test run in the background ignores interrupts, and its children with it.
     code += "signal.signal(signal.SIGINT, signal.default_int_handler); up(AppSettings(home=sys.argv[1]))"
     starting = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=PROJECT, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(marked(tmp_path)) > 2, 30, "some parts start")
+    wait_until(lambda: len(marked(tmp_path)) > 2, "some parts start", 30)
     starting.send_signal(signal.SIGINT)
-    assert starting.wait(60) != 0
+    assert starting.wait(patience(60)) != 0
     assert marked(tmp_path) == []
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "stopped"
     assert urllib.request.urlopen(stack_settings.flink.rest, timeout=5).status == 200, "the other stack goes on"

@@ -19,7 +19,8 @@ from storage.files import open_files
 from streaming.bundles import Bundles
 from streaming.stages import ParseStage, Saved, ScoreStage
 from streaming.submit import cancel, stop, submit
-from tests.e2e.test_job import STEPS, WRONG, make_bundle, make_topic, pointer, send, wait_for
+from tests.e2e.test_job import STEPS, WRONG, make_bundle, make_topic, pointer, send
+from tests.machine import wait_for
 from tests.packing import pack
 
 JOB, SERVICE, TOPIC = "e2e-upgrade", "up-pay", "logs.up-pay"

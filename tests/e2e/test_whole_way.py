@@ -8,8 +8,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -26,6 +25,7 @@ from storage.broker import consumer
 from storage.control import ControlWriter, read_control
 from storage.files import open_files
 from streaming.submit import cancel, submit
+from tests.machine import patience, wait_until
 from training.evaluate import Labelled, Prepared, service_settings, split_hdfs
 from training.learner import learn
 from training.measures import measures
@@ -36,21 +36,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 pytestmark = [pytest.mark.timeout(600)]
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 120) -> Any:
-    """Ask until the answer is true; there is no event to wait for across processes."""
-    end = time.monotonic() + seconds
-    while not (answer := condition()):
-        assert time.monotonic() < end, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.5)
-    return answer
-
-
 def logcanary(settings: AppSettings, *words: str) -> str:
     """Run the command line as a user would."""
     environment = os.environ | {"LOGCANARY_HOME": str(settings.home), "NO_COLOR": "1"}
     command = [sys.executable, "-m", "cli.main", *words]
     done = subprocess.run(
-        command, check=False, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=300
+        command, check=False, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=patience(300)
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -140,8 +131,8 @@ def test_the_stack_finds_what_the_core_finds(
 ) -> None:
     clean, test = hdfs
     replay(stack, clean.lines, tmp_path / "learn.log.gz", HDFS)
-    wait_for(lambda: topics.scored(HDFS) == len(clean.lines), "all lines through the job")
-    wait_for(lambda: archived(stack, HDFS) == len(clean.lines), "all lines in the archive")
+    wait_until(lambda: topics.scored(HDFS) == len(clean.lines), "all lines through the job")
+    wait_until(lambda: archived(stack, HDFS) == len(clean.lines), "all lines in the archive")
     assert not topics.detections(HDFS)
 
     manifest = train(stack, HDFS, author="test", reason="whole way")
@@ -153,12 +144,12 @@ def test_the_stack_finds_what_the_core_finds(
         block = b"081111 000000 1 INFO dfs.FSNamesystem: BLOCK* NameSystem.delete: blk_%d is added to invalidSet of 1:1"
         replay(stack, [block % n for n in range(strangers, strangers + 40)], tmp_path / "one.log.gz", HDFS)
         strangers += 40
-        wait_for(lambda n=strangers: topics.scored(HDFS) == len(clean.lines) + n, "the lines in between")
+        wait_until(lambda n=strangers: topics.scored(HDFS) == len(clean.lines) + n, "the lines in between")
         assert strangers < 4000, "the job did not take the bundle up"
 
     replay(stack, test.lines, tmp_path / "test.log.gz", HDFS)
     total = len(clean.lines) + strangers + len(test.lines)
-    wait_for(lambda: topics.scored(HDFS) == total, "all lines through the job")
+    wait_until(lambda: topics.scored(HDFS) == total, "all lines through the job")
 
     prepared = Prepared.of(clean)
     bundle = learn(prepared.dataset, service_settings())
@@ -202,7 +193,7 @@ def test_a_detection_carries_its_evidence(stack: AppSettings, topics: Topics) ->
 def _all_archived(stack: AppSettings, topics: Topics) -> int:
     """Wait until every scored line is archived: the archiver closes a file by size or age, later than scores appear."""
     end = topics.scored(HDFS)
-    wait_for(lambda: archived(stack, HDFS) == end, "all lines in the archive")
+    wait_until(lambda: archived(stack, HDFS) == end, "all lines in the archive")
     return end
 
 
@@ -221,7 +212,7 @@ def test_the_archive_has_every_offset_once(stack: AppSettings, topics: Topics) -
 
 @pytest.mark.usefixtures("hdfs")
 def test_metrics_rules_and_dashboards_see_it(stack: AppSettings) -> None:
-    wait_for(lambda: _query(stack, f'logcanary_detections_total{{service="{HDFS}"}}'), "detections in Prometheus")
+    wait_until(lambda: _query(stack, f'logcanary_detections_total{{service="{HDFS}"}}'), "detections in Prometheus")
     dashboards = [json.loads(path.read_text()) for path in (PROJECT / "grafana/dashboards").glob("*.json")]
     assert len(dashboards) == 4
     expressions = {
@@ -229,7 +220,7 @@ def test_metrics_rules_and_dashboards_see_it(stack: AppSettings) -> None:
     }
     for expression in expressions:
         concrete = expression.replace("$__rate_interval", "10m").replace("$__range", "10m").replace("$service", HDFS)
-        wait_for(lambda concrete=concrete: _query(stack, concrete), f"an answer to {concrete}", 30)
+        wait_until(lambda concrete=concrete: _query(stack, concrete), f"an answer to {concrete}", 30)
 
 
 def _panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
@@ -259,7 +250,7 @@ def test_a_false_positive_is_not_raised_again(
         again = [line.replace(judged.session.encode(), name) for line in session]
         replay(stack, again, tmp_path / "again.log.gz", HDFS)
         before += len(again)
-        wait_for(lambda before=before: topics.scored(HDFS) == before, "the session again")
+        wait_until(lambda before=before: topics.scored(HDFS) == before, "the session again")
         if any(one.suppressed for one in topics.statistics(HDFS, "score")):
             break
     else:
@@ -292,12 +283,12 @@ def test_27_services_of_train_ticket_are_parsed_archived_and_scored(
     assert len(services) == 27
     busy, other = sorted(services, key=lambda name: -services[name])[:2]
 
-    wait_for(
+    wait_until(
         lambda: {name: topics.through().get(name, 0) for name in services} == services,
         "every line scored or counted as dead",
         300,
     )
-    wait_for(lambda: all(archived(stack, name) == services[name] for name in services), "every line archived")
+    wait_until(lambda: all(archived(stack, name) == services[name] for name in services), "every line archived")
     assert not topics.detections(busy)
 
     with ControlWriter(stack) as control:
@@ -307,6 +298,6 @@ def test_27_services_of_train_ticket_are_parsed_archived_and_scored(
     versions = {name: train(stack, name, author="test", reason="own bundle").version for name in (busy, other)}
     logcanary(stack, "replay", str(file), "--json")
     for name, version in versions.items():
-        wait_for(lambda name=name, version=version: topics.scored(name, version) > 0, f"{name} on its own bundle")
+        wait_until(lambda name=name, version=version: topics.scored(name, version) > 0, f"{name} on its own bundle")
     untrained = next(name for name in services if name not in versions)
     assert {one.bundle for one in topics.statistics(untrained, "score")} == {""}

@@ -23,6 +23,7 @@ from deploy.paths import PROJECT, DeployError
 from deploy.ports import Ports
 from deploy.tools import MOVED, find_tool
 from streaming.exporter import Metrics
+from tests.machine import patience
 from tests.paging import SHIPPED, Pager, pager, telling
 from tests.unit.test_exporter import detection
 
@@ -114,7 +115,7 @@ def running(part: Part, home: Path) -> Iterator[None]:
     with part.log.open("wb") as log:
         process = subprocess.Popen(part.command(), stdout=log, stderr=log, cwd=home)
     try:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience(PATIENCE)
         while not part.ready():
             assert process.poll() is None, part.log.read_text()
             assert time.monotonic() < deadline, part.log.read_text()
@@ -122,7 +123,7 @@ def running(part: Part, home: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(patience(30))
 
 
 @pytest.fixture

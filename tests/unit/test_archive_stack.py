@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from storage.archive import list_files, read_lines
 from storage.broker import admin, end_offsets, log_topics, producer
 from storage.files import open_files
 from streaming.archiver import Archiver
+from tests.machine import patience, wait_until
 
 pytestmark = pytest.mark.stack
 
@@ -101,13 +102,6 @@ def archiver(settings: AppSettings) -> Iterator[subprocess.Popen[str]]:
         print("".join(output))  # shown where the test fails
 
 
-def wait(until: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not until():
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.3)
-
-
 def archived(settings: AppSettings) -> dict[tuple[str, int], int]:
     """Number of archived offsets by partition."""
     numbers: dict[tuple[str, int], int] = {}
@@ -152,7 +146,7 @@ def test_instances_come_go_sleep_and_are_killed(mine: AppSettings) -> None:
     make(mine, web=3)
     send(mine, sent, "web", 3, 3000)
     with archiver(mine) as first:
-        wait(lambda: bool(archived(mine)), 30, "a first file")
+        wait_until(lambda: bool(archived(mine)), "a first file", 30)
         send(mine, sent, "web", 3, 3000)
         time.sleep(0.5)
         first.send_signal(signal.SIGSTOP)  # with lines in memory, as on a machine that is suspended
@@ -160,18 +154,18 @@ def test_instances_come_go_sleep_and_are_killed(mine: AppSettings) -> None:
         send(mine, sent, "pay", 2, 1000)
         before = sum(archived(mine).values())
         with archiver(mine) as second:
-            wait(lambda: sum(archived(mine).values()) > before, 60, "the second to take over")
+            wait_until(lambda: sum(archived(mine).values()) > before, "the second to take over", 60)
             second.kill()
         with archiver(mine) as third:
             ends = end_offsets(mine, log_topics(mine))
             assert len(ends) == 5
-            wait(lambda: archived(mine) == ends, 90, "everything to be archived")
-            wait(lambda: committed(mine) == ends, 10, "the commits that tell how far the archive is")
+            wait_until(lambda: archived(mine) == ends, "everything to be archived", 90)
+            wait_until(lambda: committed(mine) == ends, "the commits that tell how far the archive is", 10)
             first.send_signal(signal.SIGCONT)  # it still has lines that others archived meanwhile
             time.sleep(5)
             for process in (first, third):
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(15) == 0
+                assert process.wait(patience(15)) == 0
     check(mine, sent)
 
 
@@ -229,14 +223,14 @@ def test_while_hdfs_is_away_lines_wait_and_none_is_lost(mine: AppSettings, monke
         thread.start()
         try:
             send(mine, sent, "web", 2, 1500)
-            wait(lambda: sum(archived(mine).values()) >= 1400, 30, "the first files")
+            wait_until(lambda: sum(archived(mine).values()) >= 1400, "the first files", 30)
             gate.open = False
             send(mine, sent, "web", 2, 3000)
             time.sleep(5)
             assert sum(archived(mine).values()) <= 1500
             assert one._client.paused()  # lines wait in Kafka, not in memory
             gate.open = True
-            wait(lambda: archived(mine) == end_offsets(mine, log_topics(mine)), 60, "everything to be archived")
+            wait_until(lambda: archived(mine) == end_offsets(mine, log_topics(mine)), "everything to be archived", 60)
         finally:
             stop.set()
             thread.join()

@@ -17,6 +17,7 @@ from cli.detecting import spread
 from cli.main import app
 from cli.problems import sentence
 from cli.shell import Shell, to_json
+from tests.machine import patience
 
 ROOT = Path(__file__).parents[2]
 NOWHERE = "127.0.0.1:1"
@@ -345,7 +346,7 @@ def test_ctrl_c_ends_with_130_and_a_word(tmp_path):
         with fifo.open("wb"):  # it reads now, and waits for more; polars has made reads go on after a signal
             time.sleep(0.5)
             running.send_signal(signal.SIGINT)
-        out, err = running.communicate(timeout=30)
+        out, err = running.communicate(timeout=patience(30))
     assert (running.returncode, out) == (130, "")
     assert err == "Stopped by Ctrl-C.\n"
 
@@ -354,7 +355,7 @@ def test_no_color_where_it_is_not_wanted(tmp_path):
     log = log_of(tmp_path / "app.log")
     for variables, coloured in (({"FORCE_COLOR": "1"}, True), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)):
         with process("detect", log, env=os.environ | variables) as running:
-            out, _ = running.communicate(timeout=60)
+            out, _ = running.communicate(timeout=patience(60))
         assert ("\x1b[31m" in out or "\x1b[1;31m" in out) is coloured
 
 

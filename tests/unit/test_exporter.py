@@ -22,6 +22,7 @@ from storage.broker import ensure_topics, producer
 from storage.control import ControlView, key_of
 from streaming import exporter
 from streaming.exporter import DETECTORS, ID_COLUMNS, ID_ROWS, Metrics, RecentIds, bundle_time
+from tests.machine import patience
 
 T0 = 1_780_000_000_000
 BUNDLE = "20260501T120000-0123abcd"
@@ -353,7 +354,7 @@ def test_from_kafka_to_http(stack_settings: AppSettings) -> None:
             return text
 
     def see(line: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + patience(30)
         while line not in page():
             assert time.monotonic() < deadline, f"{line} is not on the page:\n{page()}"
             time.sleep(0.2)

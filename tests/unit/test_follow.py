@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cli.follow import Records, ship
+from tests.machine import patience
 
 START = re.compile(rb"[0-9]")
 
@@ -42,7 +43,7 @@ def test_rotation_and_truncation_lose_nothing(tmp_path: Path) -> None:
 
     def wait_for(count: int) -> None:
         with arrived:
-            assert arrived.wait_for(lambda: len(sent) >= count, timeout=20), sent
+            assert arrived.wait_for(lambda: len(sent) >= count, timeout=patience(20)), sent
 
     thread = threading.Thread(target=ship, args=(path, send, stop, START))
     thread.start()

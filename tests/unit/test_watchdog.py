@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.machine import patience
+
 PROJECT = Path(__file__).resolve().parents[2]
 HANGS = """
 import threading
@@ -26,7 +28,7 @@ time.sleep(0.6)
 
 def run(code: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, timeout=patience(30), check=False
     )
 
 
