@@ -31,6 +31,31 @@ class Before(Record):
     text: str
 
 
+class ReasonPart(Record):
+    """One thing about a session: what there was of it, and what there usually is, in the reason's unit."""
+
+    template: TemplateId | Literal[""]
+    """Empty where it is not about a template."""
+    text: str
+    subject: str
+    """What it is about where that is no template: a level, a word."""
+    observed: float
+    usual: float
+
+
+class Reason(Record):
+    """Why one detector finds a whole session rare."""
+
+    detector: str
+    reason: str
+    """A word of the detector's own list (``docs/detectors.md``)."""
+    sentence: str
+    unit: str
+    """Of the parts: ``events``, ``ms``, ``chance``, ``nats``."""
+    parts: tuple[ReasonPart, ...]
+    """What weighed most first."""
+
+
 class Escalation(Record):
     """More findings of a kind that a verdict accepts than it accepts of them."""
 
@@ -53,8 +78,9 @@ class Detection(Record):
     """Detections of one service with one signature (service, detector, template) form one alert."""
     service: ServiceName
     detector: str
-    kind: Literal["event", "end"]
-    """``event``: this line does not belong. ``end``: the session ended here and should have gone on."""
+    kind: Literal["event", "end", "session"]
+    """``event``: this line does not belong. ``end``: the session ended here and should have gone on. ``session``: the
+    session as a whole is rare, say the detectors of whole sessions; the line is its last one."""
     topic: str
     partition: int = Field(ge=0)
     offset: int = Field(ge=0)
@@ -81,6 +107,8 @@ class Detection(Record):
     """Rank of what came among all events the model knows, 1 = likeliest."""
     expected: tuple[Expected, ...]
     before: tuple[Before, ...]
+    reasons: tuple[Reason, ...] = ()
+    """Of ``session``: what each detector that fired has to say, the rarest first."""
     bundle: str
     """Version of the one bundle that scored the line."""
     escalated: Escalation | None = None
@@ -159,6 +187,12 @@ class Statistic(Record):
     """By detector."""
     suppressed: int = 0
     """Findings not raised because of a verdict."""
+    sessions_judged: int = 0
+    """Ended sessions that the detectors of whole sessions judged."""
+    sessions_passed: int = 0
+    """Ended sessions that they did not judge: too long, or not seen from their beginning."""
+    sessions_learnt: int = 0
+    """Sessions they have learnt while running, in this bucket since the bundle came or the job began."""
     bundle: str = ""
     """Version in force; empty while the service has none."""
     bundle_refused: str = ""

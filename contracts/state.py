@@ -6,8 +6,8 @@ says what it holds before it is read (``streaming/restore.py``): raise one with 
 
 PARSER_STATE = 2
 """Of the operator *parse*: ``parsing.parser.Parser.dump``."""
-SESSION_STATE = 2
-"""Of the operator *score*: ``models.sessions.SessionTable.dump`` and ``delta``."""
+SESSION_STATE = 3
+"""Of the operator *score*: ``streaming.buckets.Bucket``'s ``dump`` and ``delta``."""
 
 NOT_RESTORED = "Not restored: "
 """Begins the line on which a job's program says why it was not submitted."""

@@ -20,11 +20,16 @@ from contracts.bundle import BUNDLE_FORMAT, FileEntry, Manifest, VocabularyEntry
 from models import deeplog, ngram
 from models.base import Judgement, SequenceModel, judge
 from models.calibration import Calibrated
+from models.detectors import SESSION_DETECTORS
+from models.encoding import StateError
+from models.ensemble import Ensemble
+from models.finished import Sessions
 from models.sessions import Ids
 from models.vocabulary import Vocabulary
 from storage.files import Files
 
 MANIFEST = "manifest.json"
+ENSEMBLE = "ensemble.bin"
 VOCABULARY = "vocabulary.json"
 NO_VERSION = "00000000T000000-00000000"
 """Version of a manifest that ``seal`` has not seen yet."""
@@ -41,6 +46,23 @@ class Bundle:
     manifest: Manifest
     vocabulary: Vocabulary
     model: SequenceModel
+    ensemble: bytes = b""
+    """The detectors of whole sessions, learnt and calibrated (``models.ensemble``); empty: there are none."""
+
+    @property
+    def false_alarm_rate(self) -> float:
+        """What each of the bundle's judges may raise of normal sessions: the budget, shared where there are two."""
+        return self.manifest.settings.budget.false_alarm_rate / (2 if self.ensemble else 1)
+
+    def detectors(self) -> Ensemble[Sessions]:
+        """A new ensemble as the bundle has it, to be judged with and taught.
+
+        Raises:
+            StateError: It is damaged, or of another format.
+        """
+        ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], self.false_alarm_rate)
+        ensemble.load(self.ensemble)
+        return ensemble
 
     def judge(self, contexts: Ids, targets: Ids) -> Judgement:
         """Say how surprising each target is: template ids [n, window] and [n]."""
@@ -57,15 +79,14 @@ class Bundle:
         if not of_kind:
             raise BundleError(f"bundle {self.manifest.version} has no calibration: train it again")
         try:
-            return Calibrated(
-                of_kind[0], self.manifest.settings.budget.false_alarm_rate, -self.manifest.unseen_log_probability
-            )
+            return Calibrated(of_kind[0], self.false_alarm_rate, -self.manifest.unseen_log_probability)
         except ValueError as error:
             raise BundleError(f"bundle {self.manifest.version} is damaged: {error}") from error
 
     def files(self) -> dict[str, bytes]:
         """All its files but the manifest."""
-        return {VOCABULARY: _write_vocabulary(self.vocabulary), **self.model.files()}
+        ensemble = {ENSEMBLE: self.ensemble} if self.ensemble else {}
+        return {VOCABULARY: _write_vocabulary(self.vocabulary), **self.model.files(), **ensemble}
 
     def write(self, files: Files, folder: str) -> None:
         """Write it to a new folder, the manifest last.
@@ -100,22 +121,27 @@ class Bundle:
         if model.entries != len(vocabulary):
             sizes = f"{len(vocabulary)} templates in the vocabulary, {model.entries} in the model"
             raise BundleError(f"bundle {folder} is damaged: {sizes}")
-        bundle = cls(manifest, vocabulary, model)
+        bundle = cls(manifest, vocabulary, model, contents.get(ENSEMBLE, b""))
         bundle.calibrated("session")
+        try:
+            if bundle.ensemble:
+                bundle.detectors()
+        except StateError as error:
+            raise BundleError(f"bundle {folder} is damaged: {ENSEMBLE}: {error}") from error
         return bundle
 
 
-def seal(manifest: Manifest, vocabulary: Vocabulary, model: SequenceModel) -> Bundle:
+def seal(manifest: Manifest, vocabulary: Vocabulary, model: SequenceModel, ensemble: bytes = b"") -> Bundle:
     """Make a bundle: puts the files' hashes and sizes into the manifest, and the version that follows from them."""
     entries = tuple(
         FileEntry(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
-        for name, data in Bundle(manifest, vocabulary, model).files().items()
+        for name, data in Bundle(manifest, vocabulary, model, ensemble).files().items()
     )
     made = manifest.model_copy(update={"files": entries, "version": NO_VERSION})
     digest = hashlib.sha256(made.model_dump_json().encode()).hexdigest()
     moment = datetime.fromtimestamp(manifest.created_ms / 1000, tz=UTC)
     name = f"{moment:%Y%m%dT%H%M%S}-{digest[:8]}"
-    return Bundle(made.model_copy(update={"version": name}), vocabulary, model)
+    return Bundle(made.model_copy(update={"version": name}), vocabulary, model, ensemble)
 
 
 def code_version() -> str:

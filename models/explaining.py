@@ -10,7 +10,7 @@ Everything comes from what is at hand: a detection's own evidence, or a log file
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from difflib import SequenceMatcher
@@ -22,26 +22,17 @@ from contracts.records import Detection, Expected
 from models.alerts import Alert
 from models.base import expected
 from models.detect import HELD_BACK, Study
-from models.detector import Evidence, Part
 from models.detectors import SESSION_DETECTORS
 from models.ensemble import Ensemble
 from models.finished import Sessions
-from models.sessions import END, Ids, Ints
+from models.sentences import END_WORDS, LEAST_LIKELY, MOST_NAMED, percent, sentence, short
+from models.sessions import Ids, Ints
 from parsing.events import template_hex
 
-EXPECTED = 3
-"""Likeliest events named."""
 MAX_STEPS = 200
 """Of a session so many events, those around the one explained, are laid beside as many of a normal one."""
 LEAST_SESSIONS = 50
 """Of fewer learnt sessions the detectors of sessions know nothing."""
-LEAST_LIKELY = 0.005
-"""What was less likely than this was not expected."""
-MAX_WORDS = 120
-"""Characters of each template in a sentence; the data has all of it."""
-LEAST_APART = 0.5
-"""Events by which a count differs, to be worth naming."""
-END_WORDS = "the end of the session"
 _SLOT = re.compile(r"<(?:[A-Z][A-Z0-9_]*|\*|\.\.\.)>")
 
 
@@ -192,7 +183,7 @@ def _explain_row(known: Study, row: int, rows: Ints) -> Explanation:
     is_stream = bool(cut.streams[row])
     bar = known.bundle.calibrated("stream" if is_stream else "session").bar
     is_new = not bool((cut.targets[: known.split] == target).any())
-    (likeliest,) = expected(known.bundle.model, vocabulary.indices(cut.contexts[here]), EXPECTED)
+    (likeliest,) = expected(known.bundle.model, vocabulary.indices(cut.contexts[here]), MOST_NAMED)
     kind = np.flatnonzero(cut.targets == target)
     times = log.events.column("time")[kind]
     at = int(np.searchsorted(rows, row))
@@ -295,116 +286,6 @@ def _evidence(known: Study, learnt: Sessions, name: str) -> tuple[str, ...]:
     return tuple(sentence(why, events.templates) for why in ensemble.explain(one, 0))
 
 
-def sentence(why: Evidence, texts: Mapping[int, str]) -> str:
-    """Say in a sentence what a detector has to say (``models.detectors``, ``models.tracing``).
-
-    Args:
-        why: the evidence.
-        texts: of templates, by id; one that is not there is shown by its id.
-
-    Raises:
-        KeyError: A reason that no detector has.
-    """
-
-    def named(template: int) -> str:
-        text = texts.get(template, "")
-        return _short(text) if text else END_WORDS if template == END else template_hex(template)
-
-    words = WORDS[why.reason](why, named)
-    return f"{words[:1].upper()}{words[1:]}."
-
-
-Named = Callable[[int], str]
-
-
-def _new(why: Evidence, named: Named) -> str:
-    nearest = f"; the nearest known one is {named(why.related[0])}" if why.related else ""
-    return f"{named(why.parts[0].template)} is in no normal session{nearest}"
-
-
-def _rare(why: Evidence, named: Named) -> str:
-    return f"{named(why.parts[0].template)} is in {_percent(why.parts[0].usual)} of the normal sessions"
-
-
-def _counts(why: Evidence, named: Named) -> str:
-    apart = [part for part in why.parts if abs(part.observed - part.usual) >= LEAST_APART] or list(why.parts)
-    rows = [f"{named(part.template)} {_times(part.observed)} instead of {_times(part.usual)}" for part in apart[:3]]
-    beside = "the nearest normal session" if why.reason == "unusual_counts" else "what usually comes with the rest"
-    return f"compared with {beside}: {', '.join(rows)}" if rows else "the session has an unusual mix of events"
-
-
-def _order(why: Evidence, named: Named) -> str:
-    if not why.parts:
-        return "the session is unlikely as a whole"
-    came, *usual = why.parts
-    after = f"after {', '.join(named(one) for one in why.related)} " if why.related else ""
-    likely = [part for part in usual[:EXPECTED] if part.usual >= LEAST_LIKELY]
-    options = ", ".join(f"{named(part.template)} ({_percent(part.usual)})" for part in likely)
-    instead = f"; expected {options}" if options else ""
-    return f"{after}came {named(came.template)} ({_percent(came.usual)}){instead}"
-
-
-def _stopped(why: Evidence, named: Named) -> str:
-    rows = ", ".join(f"{named(part.template)} ({_percent(part.usual)})" for part in why.parts[:EXPECTED])
-    where = f" after {named(why.related[0])}" if why.related else ""
-    return f"it stopped{where}" + (f"; what followed elsewhere: {rows}" if rows else "")
-
-
-def _slow(why: Evidence, named: Named) -> str:
-    if not why.parts:
-        return "the session is slow as a whole"
-    part = why.parts[0]
-    before = f" after {named(why.related[0])}" if why.related else ""
-    if why.unit == "chance":
-        return f"{named(part.template)} came late{before} in {_shares(part)}"
-    return f"{named(part.template)} came {part.observed:,.0f} ms{before}; 99 of 100 come within {part.usual:,.0f} ms"
-
-
-def _severe(why: Evidence, named: Named) -> str:
-    if not why.parts:
-        return "it speaks of no trouble"
-    part = why.parts[0]
-    return f"{part.subject!r} is in {_percent(part.usual)} of the normal sessions: {named(part.template)}"
-
-
-def _rate(why: Evidence, _: Named) -> str:
-    part = why.parts[0]
-    return f"a {why.reason}: {part.observed:,.0f} events in a minute where {part.usual:,.1f} are usual"
-
-
-def _share(words: str) -> Callable[[Evidence, Named], str]:
-    """Words for a share of traces, with ``{}`` for the template they are about."""
-
-    def say(why: Evidence, named: Named) -> str:
-        part = why.parts[0]
-        return f"{words.format(named(part.template))} in {_shares(part)}"
-
-    return say
-
-
-WORDS: dict[str, Callable[[Evidence, Named], str]] = {
-    "new": _new,
-    "rare": _rare,
-    "unusual_counts": _counts,
-    "unusual_mix": _counts,
-    "unusual_order": _order,
-    "unlikely": _order,
-    "stopped_early": _stopped,
-    "slow": _slow,
-    "severe": _severe,
-    "burst": _rate,
-    "drop": _rate,
-    "silence": _rate,
-    "trace_template": _share("{} came"),
-    "unexpected": _share("{} came instead of the usual line"),
-    "ended_early": _share("a span ended early"),
-    "missing_callee": _share("a service that is called before {} was not called"),
-    "span_shape": _share("a span that begins with {} went another way"),
-    "trace_level": _share("lines of another level came"),
-}
-"""By the reason of the evidence: how it is said."""
-
-
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
@@ -433,8 +314,8 @@ def parameters_of(template: str, line: str) -> tuple[str, ...]:
 
 def _expected_words(likely: Sequence[Expected]) -> str:
     options = [
-        f"{_short(one.text) if one.text else END_WORDS} ({_percent(one.probability)})"
-        for one in likely[:EXPECTED]
+        f"{short(one.text) if one.text else END_WORDS} ({percent(one.probability)})"
+        for one in likely[:MOST_NAMED]
         if one.probability >= LEAST_LIKELY
     ]
     if not options:
@@ -448,8 +329,8 @@ def _came_words(told: Explanation) -> str:
     if told.kind == "end":
         return f"The session ended, and none of it came{unusual}."
     if told.is_new:
-        return f"Came {_short(told.template_text)}, which was never seen before{unusual}."
-    return f"Came {_short(told.template_text)}{unusual}."
+        return f"Came {short(told.template_text)}, which was never seen before{unusual}."
+    return f"Came {short(told.template_text)}{unusual}."
 
 
 def _since_words(told: Explanation) -> str:
@@ -457,27 +338,6 @@ def _since_words(told: Explanation) -> str:
     if told.count == 1:
         return f"{what} once, at {_clock(told.first_ms)} UTC."
     return f"{what} {told.count:,} times, since {_clock(told.first_ms)} UTC, last at {_clock(told.last_ms)} UTC."
-
-
-def _short(text: str) -> str:
-    """A template's text in quotes, cut where it is long."""
-    text = " ".join(text.split())
-    return f'"{text if len(text) <= MAX_WORDS else text[: MAX_WORDS - 1] + "…"}"'
-
-
-def _percent(share: float) -> str:
-    """Write a share so that small ones stay visible."""
-    return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1g} %"
-
-
-def _times(count: float) -> str:
-    if abs(count - round(count)) < 0.05:  # a usual count is a mean
-        return {0: "never", 1: "once"}.get(round(count), f"{round(count):,} times")
-    return f"{count:.3g} times"
-
-
-def _shares(part: Part) -> str:
-    return f"{_percent(part.observed)} of the latest traces, usually in {_percent(part.usual)}"
 
 
 def _clock(milliseconds: int) -> str:

@@ -20,6 +20,9 @@ from contracts.service import DetectorOptions, ServiceSettings
 from models.base import Floats, SequenceModel, judge, unique_rows
 from models.bundle import NO_VERSION, Bundle, code_version, seal
 from models.calibration import Calibrated, calibrate
+from models.detectors import SESSION_DETECTORS
+from models.ensemble import Ensemble
+from models.finished import Sessions
 from models.memory import window_hashes
 from models.ngram import NGram
 from models.scorer import END_TEXT
@@ -32,6 +35,8 @@ MIN_WINDOWS = 100
 """Events below which nothing can be said about what is normal."""
 MIN_ENDS = 50
 """Ended sessions, learnt and held back each, below which nothing can be said about how sessions end."""
+MIN_SESSIONS = 250
+"""Ended sessions, learnt and held back together, below which detectors of whole sessions are not made."""
 END_COST = math.log(2)
 """Nats the end event may add to the threshold: ends that make the rarest normal session look more than twice as rare
 spend the budget of false alarms on themselves, and blind the detector to odd events."""
@@ -151,9 +156,15 @@ class Collector:
 
 
 def learn(
-    material: Material, settings: ServiceSettings, fit: Fit, *, created_ms: int, say: Say = lambda words: None
+    material: Material,
+    settings: ServiceSettings,
+    fit: Fit,
+    *,
+    created_ms: int,
+    sessions: Sessions | None = None,
+    say: Say = lambda words: None,
 ) -> Bundle:
-    """Make a bundle of the windows of normal time.
+    """Make a bundle of the windows of normal time, and of its whole sessions where there are enough.
 
     Raises:
         LearnError: There are too few lines, or all are alike.
@@ -171,6 +182,10 @@ def learn(
     model, figures = fit(learnt, kept, len(vocabulary), detector, say)
     unseen = unseen_log_probability(material, ~held & ~ends)
     calibration = _calibrations(material, held & judged, vocabulary, model, unseen)
+    ensemble = learn_sessions(sessions, settings) if sessions is not None else b""
+    if ensemble:
+        say(f"Learnt {len(sessions or ()):,} whole sessions")
+    rate = settings.budget.false_alarm_rate / (2 if ensemble else 1)  # see ``Bundle.false_alarm_rate``
     manifest = Manifest(
         service=settings.service,
         version=NO_VERSION,
@@ -188,10 +203,29 @@ def learn(
         unique_windows=len(material.targets),
         left_out=material.left_out,
         calibration=calibration,
-        metrics=figures | _bars(calibration, settings.budget.false_alarm_rate),
+        metrics=figures | _bars(calibration, rate),
         files=(),
     )
-    return seal(manifest, vocabulary, model)
+    return seal(manifest, vocabulary, model, ensemble)
+
+
+def learn_sessions(sessions: Sessions, settings: ServiceSettings) -> bytes:
+    """Make the detectors of whole sessions, encoded; empty where they are not wanted, or there are too few sessions.
+
+    The newest fifth of the sessions, by their first lines, calibrates them before it is learnt, too. Sessions may come
+    in every state in which they rested; all states of one are on one side.
+    """
+    groups, where = np.unique(sessions.groups(), return_inverse=True)
+    if settings.detector.sessions == "off" or len(groups) < MIN_SESSIONS:
+        return b""
+    began = np.full(len(groups), np.iinfo(np.int64).max)
+    np.minimum.at(began, where, sessions.times[sessions.starts[:-1]])
+    newest = np.argsort(began, kind="stable")[int(len(groups) * (1 - HELD_BACK)) :]
+    held = np.isin(where, newest)
+    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], settings.budget.false_alarm_rate)
+    ensemble.learn(sessions.take(np.flatnonzero(~held)))
+    ensemble.calibrate_and_learn(sessions.take(np.flatnonzero(held)))
+    return ensemble.dump()
 
 
 def check(material: Material, service: str) -> None:

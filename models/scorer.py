@@ -21,9 +21,9 @@ from models.alerts import worst_by_id
 from models.base import expected
 from models.bundle import Bundle
 from models.memory import Memory, window_hashes
-from models.sessions import END, PADDING, Flags, Ints, Windows
+from models.sessions import END, PADDING, Flags, Ids, Ints, Windows
 from models.verdicts import Place, Suppression, escalated
-from models.vocabulary import UNKNOWN_INDEX
+from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX
 from parsing.events import Events, template_hex
 
 EXPECTED = 5
@@ -83,6 +83,25 @@ class Scorer:
         """Learn that lines of a template may come under another id (an alias of the catalogue)."""
         if self.bundle.vocabulary.same(template, root):
             self._memory.clear()
+
+    def known_as(self, templates: Ids) -> Ids:
+        """The ids under which the bundle knows templates, [n]; of those it does not know, their own."""
+        known = self.bundle.vocabulary
+        indices = known.indices(templates)
+        found = indices > UNKNOWN_INDEX
+        ids: Ids = templates.copy()
+        ids[found] = known.templates[indices[found] - FIRST_INDEX]
+        return ids
+
+    def texts(self, templates: Ids) -> dict[int, str]:
+        """Texts of templates, as far as they are known here."""
+        known = self.bundle.vocabulary
+        distinct = np.unique(templates).tolist()
+        return {
+            one: known.text(known.index(one)) if one in known else self._texts[one]
+            for one in distinct
+            if one in known or one in self._texts
+        }
 
     def score(self, events: Events, windows: Windows, suppression: Suppression | None = None) -> Scored:
         """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
@@ -195,8 +214,8 @@ class Scorer:
         score, threshold = self._scores(surprise, rank, bool(windows.streams[window]))
         place = (events.service, events.topic, str(line["partition"]), str(line["offset"]), detector)
         return Detection(
-            id=_digest(*place),
-            signature=_digest(events.service, detector, template_hex(template)),
+            id=digest(*place),
+            signature=digest(events.service, detector, template_hex(template)),
             service=events.service,
             detector=detector,
             kind="end" if end else "event",
@@ -265,6 +284,6 @@ def _short(text: str) -> str:
     return text if len(text) <= HEADLINE_CHARACTERS else text[: HEADLINE_CHARACTERS - 1] + "…"
 
 
-def _digest(*parts: str) -> str:
+def digest(*parts: str) -> str:
     """64 bits of a hash over parts, as 16 hex digits; no two lists of parts are written alike."""
     return hashlib.blake2b("\0".join(parts).encode(), digest_size=8).hexdigest()

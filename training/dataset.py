@@ -4,8 +4,9 @@ The same ``Parser`` and ``SessionTable`` as in the job see the lines in the same
 template id and the same window in both.
 """
 
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 
 from contracts.records import Template, Verdict
 from contracts.service import ServiceSettings
+from models.finished import Sessions
 from models.learning import Collector, Material
-from models.sessions import SessionTable
+from models.sessions import SessionTable, Windows, gap_of
+from models.whole import WholeSessions
 from parsing.events import Events, Lines
 from parsing.parser import Parser
 from parsing.sessions import spread
@@ -23,6 +26,10 @@ from parsing.sessions import spread
 BATCH_LINES = 20_000
 ALL_SESSIONS = 1 << 40
 """Open sessions while learning: none is closed for want of room."""
+WHOLE_ROWS, WHOLE_SESSIONS = 4_000_000, 500_000
+"""Events and sessions kept in case that a session goes on: 150 MB."""
+MOST_STATES = 200_000
+"""Whole sessions learnt from: the newest."""
 
 Flags = NDArray[np.bool_]
 
@@ -37,6 +44,8 @@ class Dataset:
     """Lines that could not be parsed."""
     found: tuple[Template, ...]
     """Templates that were new to the parser."""
+    sessions: Sessions
+    """Whole sessions in every state in which they rested, in the order in which they were over; the newest of many."""
 
 
 def build(
@@ -67,6 +76,7 @@ def build(
     table = SessionTable.of(settings.detector.window, settings.session.model_copy(update=everything))
     excluded = _Excluded.of(verdicts)
     collector = Collector(settings.detector.window)
+    wholes = _Wholes(gap_of(settings.session), endless)
     found: dict[str, Template] = {}
     count = dead = 0
     low, high, topic = np.iinfo(np.int64).max, 0, ""
@@ -78,11 +88,40 @@ def build(
         events = excluded.drop(spread(parsed.events, settings.session))
         if settings.session.unnamed == "ignore":
             events = events.take(np.flatnonzero((events.frame["session"] != "").to_numpy()))
-        collector.add(table.extend(events), events.templates)
+        windows = table.extend(events)
+        collector.add(windows, events.templates)
+        wholes.add(events, windows)
     if endless:
-        collector.add(table.close(), {})
+        windows = table.close()
+        collector.add(windows, {})
+        wholes.add(Events.empty(settings.service, topic), windows)
     material = collector.material(lines=count, from_ms=min(low, high), to_ms=high, left_out=dict(excluded.left_out))
-    return Dataset(material, topic, dead, tuple(found.values()))
+    return Dataset(material, topic, dead, tuple(found.values()), wholes.sessions(material.templates))
+
+
+class _Wholes:
+    """Gathers sessions that are over; without a gap (``endless``) they are over with their last line."""
+
+    def __init__(self, gap_seconds: float, endless: bool) -> None:
+        self._store = WholeSessions(WHOLE_ROWS, WHOLE_SESSIONS)
+        self._gap = 0 if endless else int(gap_seconds * 1000)
+        self._parts: deque[Sessions] = deque()
+        self._states = 0
+
+    def add(self, events: Events, windows: Windows) -> None:
+        """Take in the windows of a batch, and what ended in it."""
+        self._store.extend(events, windows)
+        part, _ = self._store.finished(windows, self._gap)
+        self._store.shrink()
+        self._parts.append(part)
+        self._states += len(part)
+        while self._states - len(self._parts[0]) >= MOST_STATES:
+            self._states -= len(self._parts.popleft())
+
+    def sessions(self, texts: dict[int, str]) -> Sessions:
+        """All of them, in the order in which they were over."""
+        joined = Sessions.joined(self._parts)
+        return replace(joined, texts=texts).take(np.argsort(joined.closed, kind="stable"))
 
 
 @dataclass

@@ -20,7 +20,12 @@ def learn(data: Dataset, settings: ServiceSettings, say: Say = lambda words: Non
         LearnError: there is too little to learn from.
     """
     return learn_by(
-        data.material, settings, _fit(settings.detector.kind), created_ms=time.time_ns() // 1_000_000, say=say
+        data.material,
+        settings,
+        _fit(settings.detector.kind),
+        created_ms=time.time_ns() // 1_000_000,
+        sessions=data.sessions,
+        say=say,
     )
 
 

@@ -12,16 +12,15 @@ from models.detect import Source, study
 from models.detector import Evidence, Part
 from models.detectors import SESSION_DETECTORS
 from models.explaining import (
-    WORDS,
     ExplainError,
     aligned,
     explain_finding,
     explain_line,
     explain_session,
     parameters_of,
-    sentence,
 )
 from models.finished import Sessions
+from models.sentences import WORDS, sentence
 from models.tracing import TRACE_DETECTORS
 
 SETTINGS = ServiceSettings(service="shop", detector=DetectorOptions(kind="ngram"))
