@@ -28,6 +28,12 @@ DETECTOR_WORDS = {
     "ngram": "next event, n-gram",
     "ngram.end": "end of session, n-gram",
     "new_template": "never seen before",
+    "count_vector": "whole session, counts like no other",
+    "pca": "whole session, counts that do not go together",
+    "severity": "whole session, levels and words of trouble",
+    "order": "whole session, order of events",
+    "missing": "whole session, what should have come and did not",
+    "timing": "whole session, time between events",
 }
 STATE_STYLES = {
     "open": "bold yellow",
@@ -98,6 +104,8 @@ def detection(found: Detection, verdict: Verdict | None = None, said: Sequence[V
     parts.append(_sequence(found))
     if found.expected:
         parts += [Text(""), _expected(found)]
+    if found.reasons:
+        parts += [Text(""), *(Text(f"· {printable(why.sentence)}") for why in found.reasons)]
     parts += [Text(""), _facts(found)]
     parts += [Text(""), *_chain(said, verdict)]
     if verdict is None:
@@ -118,6 +126,8 @@ def _sequence(found: Detection) -> RenderableType:
     table.add_column(overflow="fold")
     for before in found.before:
         table.add_row("", Text(printable(before.text), style="dim"))
+    if found.kind == "session":  # its last line is among them
+        return table
     ends = found.kind == "end"
     table.add_row(
         Text(" " if ends else "▶", style="bold red"), Text(printable(found.line), style="" if ends else "red")
@@ -198,7 +208,10 @@ def explanation(told: "Explanation") -> RenderableType:
     if told.steps:
         parts += [
             Text(""),
-            Text(printable(f"Beside {told.beside}: + only here, - only there"), style="bold"),
+            Text(
+                printable(f"Beside {told.beside}: + only here, - only there" if told.beside else "The session"),
+                style="bold",
+            ),
             _steps(told),
         ]
     session = f"session {told.session} · " if told.session else ""

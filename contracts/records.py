@@ -192,7 +192,7 @@ class Statistic(Record):
     sessions_passed: int = 0
     """Ended sessions that they did not judge: too long, or not seen from their beginning."""
     sessions_learnt: int = 0
-    """Sessions they have learnt while running, in this bucket since the bundle came or the job began."""
+    """Sessions they learnt meanwhile: older ones, that were normal."""
     bundle: str = ""
     """Version in force; empty while the service has none."""
     bundle_refused: str = ""

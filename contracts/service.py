@@ -78,7 +78,7 @@ class DetectorOptions(Options):
     """At most this many passes; training stops sooner when held-back likelihood no longer improves."""
     seed: int = 0
     sessions: Literal["on", "off"] = "on"
-    """Whether whole sessions are judged too, once they are over, by an ensemble of detectors (``docs/detectors.md``)."""
+    """Whether whole sessions are judged too once they are over, by several detectors (``docs/detectors.md``)."""
     learning: Literal["on", "off"] = "on"
     """Whether these detectors go on learning while they run: late, and never from what was raised."""
 

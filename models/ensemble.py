@@ -112,9 +112,13 @@ class Ensemble(Generic[C]):
         trouble: Flags = (rarity[:, troubled] > self.bar).any(axis=1)
         return Judged(strangeness, rarity, ensemble, ensemble > self.bar, trouble)
 
-    def explain(self, items: C, row: int) -> list[Evidence]:
-        """What each detector has to say that finds the item rare by itself, the rarest first; at least one."""
-        rarity = self._rarities(self._strangeness(items.take(np.array([row]))))[0]
+    def explain(self, items: C, row: int, judged: Judged | None = None) -> list[Evidence]:
+        """What each detector has to say that finds the item rare by itself, the rarest first; at least one.
+
+        ``judged`` is what was said of these items, where that is known.
+        """
+        judged = judged or self.judge(items)
+        rarity = judged.rarity[row]
         order = np.argsort(-rarity, kind="stable")
         fired = [i for i in order.tolist() if rarity[i] > self.bar] or order[:1].tolist()
         return [self.detectors[i].explain(items, row) for i in fired]

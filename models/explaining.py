@@ -57,7 +57,7 @@ class Explanation:
 
     service: str
     session: str
-    kind: Literal["event", "end"]
+    kind: Literal["event", "end", "session"]
     line: str
     template_text: str
     parameters: tuple[str, ...]
@@ -89,7 +89,7 @@ class Explanation:
 
     def sentences(self) -> list[str]:
         """Say it, one thing a sentence; texts of templates and lines are as they are, not escaped."""
-        said = [_expected_words(self.expected), _came_words(self)]
+        said = [_came_words(self)] if self.kind == "session" else [_expected_words(self.expected), _came_words(self)]
         if self.kind == "event" and self.parameters:
             said.append(f"The line has {', '.join(self.parameters)} where its template has variables.")
         said.append(_since_words(self))
@@ -104,10 +104,12 @@ class Explanation:
 def explain_finding(found: Detection, alert: Alert) -> Explanation:
     """Explain a detection by what it carries, and by the alert it belongs to.
 
-    Beside the session is laid what the model expected: the same events, then the likeliest one.
+    Beside the session is laid what the model expected: the same events, then the likeliest one. A whole session is
+    shown by itself, with what its detectors say.
     """
     before = [(one.template, one.text) for one in found.before]
     likeliest = [(one.template, one.text or END_WORDS) for one in found.expected[:1]]
+    whole = found.kind == "session"
     came = (found.template, END_WORDS if found.kind == "end" else found.template_text)
     return Explanation(
         service=found.service,
@@ -124,8 +126,9 @@ def explain_finding(found: Detection, alert: Alert) -> Explanation:
         count=alert.count,
         first_ms=alert.first_ms,
         last_ms=alert.last_ms,
-        beside="what the model expected",
-        steps=aligned([*before, came], [*before, *likeliest], len(before)),
+        beside="" if whole else "what the model expected",
+        steps=aligned(before, before, -1) if whole else aligned([*before, came], [*before, *likeliest], len(before)),
+        evidence=tuple(why.sentence for why in found.reasons),
         place=f"{found.topic}, partition {found.partition}, offset {found.offset}",
     )
 
@@ -326,6 +329,8 @@ def _expected_words(likely: Sequence[Expected]) -> str:
 def _came_words(told: Explanation) -> str:
     one_in = f"one in {told.one_in:,.0f}" if told.one_in < 1e9 else "less than one in a billion"
     unusual = f"; that is {one_in}" + ("" if told.is_raised else ", which is not unusual enough to be raised")
+    if told.kind == "session":
+        return f"The session is over, and as a whole it is rare: {one_in}."
     if told.kind == "end":
         return f"The session ended, and none of it came{unusual}."
     if told.is_new:

@@ -6,8 +6,8 @@ Usage::
     shapes = sessions.hashes()          # equal sequences of templates have equal ones
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -69,12 +69,18 @@ class Sessions:
     closed: Ints  # [n] event time at which the session was known to be over, ms
     seen: Ints  # [n] its first events that came before, in a state in which it rested
     texts: dict[int, str]  # of at least these templates
+    lengths: Ints = field(init=False)  # [n] events of each session
+    owners: Ints = field(init=False)  # [e] number of each event's session
+    _made: dict[str, Ids] = field(init=False, default_factory=dict)  # hashes that several detectors ask for
 
     def __post_init__(self) -> None:
         events = len(self.templates)
         if len(self.starts) != len(self.names) + 1 or int(self.starts[-1]) != events:
             raise ValueError(f"sessions: {len(self.names)} names, {len(self.starts)} starts of {events} events")
-        if len(self.names) and int(self.lengths.min()) < 1:
+        lengths = np.diff(self.starts)
+        object.__setattr__(self, "lengths", lengths)
+        object.__setattr__(self, "owners", np.repeat(np.arange(len(self.names), dtype=np.int64), lengths))
+        if len(self.names) and int(lengths.min()) < 1:
             raise ValueError("sessions: one has no events")
         if len(self.closed) != len(self.names) or len(self.seen) != len(self.names):
             raise ValueError(f"sessions: {len(self.closed)} ends and {len(self.seen)} beginnings of {len(self.names)}")
@@ -83,16 +89,6 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self.names)
-
-    @property
-    def lengths(self) -> Ints:
-        """[n] Events of each session."""
-        return np.diff(self.starts)
-
-    @property
-    def owners(self) -> Ints:
-        """[e] Number of each event's session."""
-        return np.repeat(np.arange(len(self), dtype=np.int64), self.lengths)
 
     def rows(self, session: int) -> slice:
         """Where a session's events lie."""
@@ -122,7 +118,7 @@ class Sessions:
 
     def groups(self) -> Ids:
         """[n] Hash of each session's name: the states of one session belong together."""
-        return string_hashes(pl.Series(self.names, dtype=pl.String()))
+        return self._once("groups", lambda: string_hashes(pl.Series(self.names, dtype=pl.String())))
 
     def bags(self) -> Ids:
         """[n] Hash of what each session holds, in any order: equal counts have equal ones."""
@@ -134,10 +130,19 @@ class Sessions:
 
     def running_bags(self) -> Ids:
         """[e] The same of what each session held up to each of its events."""
-        return self._running(mix(self.templates, np.full(1, _SEED)))
+        return self._once("bags", lambda: self._running(mix(self.templates, np.full(1, _SEED))))
 
     def sets(self) -> Ids:
         """[e] Hash of the templates each session held up to each of its events, however often."""
+        return self._once("sets", self._sets)
+
+    def _once(self, name: str, make: Callable[[], Ids]) -> Ids:
+        """Make it when it is first asked for; nobody changes what is given out."""
+        if name not in self._made:
+            self._made[name] = make()
+        return self._made[name]
+
+    def _sets(self) -> Ids:
         owners = self.owners
         order = np.lexsort((self.templates, owners))
         new = np.ones(len(order), dtype=np.bool_)
@@ -210,7 +215,7 @@ class Sessions:
         )
 
     @classmethod
-    def joined(cls, parts: Sequence["Sessions"]) -> "Sessions":
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """Put batches one after another."""
         sizes = [0, *np.cumsum([len(part.templates) for part in parts]).tolist()]
         starts = [part.starts[:-1] + size for part, size in zip(parts, sizes, strict=False)]

@@ -42,6 +42,8 @@ SLICES = 3
 """In a row: a quarter of an hour at least, longer than the faults of a few minutes that come again."""
 ADOPTED_SHARE = 0.1
 """Of the items of a slice: a release is what a good part of all traffic does."""
+MAX_WAITING = 5_000
+"""Items that wait to be learnt; of more the oldest are let go: a tenth of them teach as much."""
 MAX_GROUPS = 100_000
 """Raised sessions remembered, whose later states are not learnt."""
 
@@ -113,6 +115,8 @@ class Running(Generic[C]):
         rows = np.flatnonzero(~kept_back)
         if len(rows):
             self._waiting.append(_Waiting(items.take(rows), groups[rows], closed[rows]))
+            while sum(len(one.closed) for one in self._waiting[1:]) >= MAX_WAITING:
+                del self._waiting[0]
         return [judged]
 
     def _learn_due(self, minute: int) -> None:
@@ -121,6 +125,7 @@ class Running(Generic[C]):
         due = minute * TICK_MS - self._delay
         raised_at = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *self._raised_at]))
         waiting, self._waiting = self._waiting, []
+        learnt: list[C] = []
         for one in waiting:
             late = one.closed >= due
             if late.any():
@@ -129,9 +134,12 @@ class Running(Generic[C]):
             keep &= np.array([group not in self._raised_groups for group in one.groups.tolist()], dtype=np.bool_)
             rows = np.flatnonzero(keep)
             if len(rows):
-                self.ensemble.learn(one.items.take(rows))
-                self.learnt += len(rows)
+                learnt.append(one.items.take(rows))
         self._raised_at = [raised_at[raised_at >= due - self._near]]
+        if learnt:  # at once: learning costs the same for one item as for a hundred
+            items = learnt[0].joined(learnt)
+            self.ensemble.learn(items)
+            self.learnt += len(items)
 
     def _near_raised(self, closed: Ints, raised_at: Ints) -> Flags:
         near: Flags = np.searchsorted(raised_at, closed - self._near) < np.searchsorted(

@@ -2,7 +2,7 @@
 
 Usage::
 
-    words = sentence(evidence, texts)      # of the evidence of a detector (``models.detector``), with texts of templates
+    words = sentence(evidence, texts)      # evidence of a detector, with texts of templates
 """
 
 from collections.abc import Callable, Mapping

@@ -9,7 +9,7 @@ Whether a session is raised does not depend on the batch in which it was found t
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -35,10 +35,14 @@ DETECTOR = "session"
 class ScoredSessions:
     """What came out of one batch of ended sessions."""
 
-    detections: list[Detection]
-    judged: int
-    suppressed: int
+    detections: Sequence[Detection] = ()
+    judged: int = 0
+    suppressed: int = 0
     """Findings not raised because of a verdict."""
+    passed: int = 0
+    """Ended sessions that were not judged."""
+    learnt: int = 0
+    """Older sessions learnt meanwhile."""
 
 
 class SessionScorer:
@@ -88,7 +92,8 @@ class SessionScorer:
             suppression: what engineers have accepted: it is not raised.
         """
         if not len(sessions):
-            return ScoredSessions([], 0, 0)
+            return ScoredSessions()
+        before = self.learnt
         order = np.argsort(sessions.closed, kind="stable")
         known = self._scorer.known_as(sessions.templates)
         sessions = replace(sessions, templates=known, texts=self._scorer.texts(known)).take(order)
@@ -99,10 +104,11 @@ class SessionScorer:
         ]
         asked = [(one, *(suppression.ask(Place.of(one)) if suppression else (True, None))) for one in found]
         kept = [escalated(one, why) for one, is_raised, why in asked if is_raised]
-        return ScoredSessions(kept, len(sessions), len(found) - len(kept))
+        return ScoredSessions(kept, len(sessions), len(found) - len(kept), learnt=self.learnt - before)
 
     def _detection(self, sessions: Sessions, judged: Judged, row: int, ends: Ends, end: int, topic: str) -> Detection:
-        why = self._running.ensemble.explain(sessions, row)
+        just = np.array([row])
+        why = self._running.ensemble.explain(sessions.take(just), 0, judged.take(just))
         reasons = tuple(_reason(one, sessions.texts) for one in why)
         about = reasons[0].parts[0] if reasons[0].parts else None
         template = about.template if about is not None and about.template else END_TEMPLATE

@@ -34,6 +34,7 @@ ROOM = 0.75
 
 _STATE: Final = "whole_sessions"
 _FORMAT: Final = 1
+_NONE: Final = -1
 _UNFIT: Final = 1  # too long, or its beginning was not seen
 Small = NDArray[np.uint8]
 
@@ -48,6 +49,9 @@ class WholeSessions:
 
     def __init__(self, most_rows: int = MOST_ROWS, most_sessions: int = MOST_SESSIONS) -> None:
         self._most_rows, self._most_sessions = most_rows, most_sessions
+        self._n = self._r = self._clock = self._saved_rows = 0
+        self._serials: Ints = np.zeros(0, dtype=np.int64)  # of the newest batch's events,
+        self._owners: Ints = np.zeros(0, dtype=np.int64)  # and their sessions
         self._clear()
         self.passed = 0
         """Ended sessions that were not given out: too long, or not seen from their beginning."""
@@ -166,6 +170,7 @@ class WholeSessions:
             if len(owners) and not 0 <= int(owners.min()) <= int(owners.max()) < top:
                 raise ValueError(f"an event of a session beyond the {top} there are")
             self._grow_sessions(top)
+            self._last[self._n : top] = _NONE
             self._n = top
             self._hash[numbers] = hashes
             for name, column in (("count", self._count), ("seen", self._seen), ("touched", self._touched)):
@@ -189,14 +194,15 @@ class WholeSessions:
         self._seen: Ints = np.zeros(64, dtype=np.int64)  # its first events that were given out
         self._touched: Ints = np.zeros(64, dtype=np.int64)
         self._flag: Small = np.zeros(64, dtype=np.uint8)
+        self._last: Ints = np.full(64, _NONE, dtype=np.int64)  # the row of its last event
         self._owner: NDArray[np.int32] = np.zeros(1024, dtype=np.int32)
+        self._before: Ints = np.full(1024, _NONE, dtype=np.int64)  # row of the event before in its session
         self._template: Ids = np.zeros(1024, dtype=np.uint64)
         self._time: Ints = np.zeros(1024, dtype=np.int64)
         self._level: Small = np.zeros(1024, dtype=np.uint8)
         self._dirty: list[Ints] = []
         self._rewritten = False
-        self._serials: Ints = np.zeros(0, dtype=np.int64)  # of the newest batch's events,
-        self._owners: Ints = np.zeros(0, dtype=np.int64)  # and their sessions
+        self._serials = self._owners = np.zeros(0, dtype=np.int64)
 
     def _settle(self) -> None:
         self._saved_rows, self._dirty, self._rewritten = self._r, [], False
@@ -213,6 +219,7 @@ class WholeSessions:
         fresh = numbers[new]
         self._hash[fresh] = hashes[new]
         self._count[fresh] = self._seen[fresh] = 0
+        self._last[fresh] = _NONE
         self._flag[fresh] = np.where(began[new], 0, _UNFIT)
         return numbers
 
@@ -232,13 +239,16 @@ class WholeSessions:
         return later
 
     def _gathered(self, names: list[str], numbers: Ints, lengths: Ints, closed: Ints, seen: Ints) -> Sessions:
-        wanted = np.zeros(self._n, dtype=np.bool_)
-        wanted[numbers] = True
-        rows = np.flatnonzero(wanted[self._owner[: self._r]]) if len(numbers) else np.zeros(0, dtype=np.int64)
-        rows = rows[np.argsort(self._owner[rows], kind="stable")]
-        first = np.searchsorted(self._owner[rows], numbers)
+        """The first ``lengths`` events of sessions: followed back from their last ones, however many rows there are."""
         starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-        taken = rows[np.arange(int(starts[-1])) + np.repeat(first - starts[:-1], lengths)]
+        taken = np.empty(int(starts[-1]), dtype=np.int64)
+        place, at, left = starts[1:] - 1 + (self._count[numbers] - lengths), self._last[numbers], self._count[numbers]
+        ends = starts[1:]
+        while len(place):
+            inside = place < ends
+            taken[place[inside]] = at[inside]
+            on = left > 1
+            place, at, left, ends = place[on] - 1, self._before[at[on]], left[on] - 1, ends[on]
         levels = self._level[taken].astype(np.int64)
         return Sessions(names, starts, self._template[taken], self._time[taken], levels, closed, seen, {})
 
@@ -249,18 +259,34 @@ class WholeSessions:
             more = max(end, 2 * size)
             self._owner, self._template = np.resize(self._owner, more), np.resize(self._template, more)
             self._time, self._level = np.resize(self._time, more), np.resize(self._level, more)
+            self._before = np.resize(self._before, more)
         self._owner[self._r : end] = owners
         self._template[self._r : end] = templates
         self._time[self._r : end] = times
         self._level[self._r : end] = levels
+        self._chain(owners)
         self._r = end
+
+    def _chain(self, owners: Ints) -> None:
+        """Link the new rows to those before them in their sessions."""
+        if not len(owners):
+            return
+        order = np.argsort(owners, kind="stable")
+        of, rows = owners[order], self._r + order
+        first = np.concatenate([[True], of[1:] != of[:-1]])
+        before = np.concatenate([[_NONE], rows[:-1]])
+        before[first] = self._last[of[first]]
+        self._before[rows] = before
+        last = np.concatenate([first[1:], [True]])
+        self._last[of[last]] = rows[last]
 
     def _grow_sessions(self, size: int) -> None:
         if size <= len(self._hash):
             return
         more = max(size, 2 * len(self._hash))
-        self._hash, self._count, self._seen = (np.resize(one, more) for one in (self._hash, self._count, self._seen))
-        self._touched, self._flag = np.resize(self._touched, more), np.resize(self._flag, more)
+        self._hash, self._flag = np.resize(self._hash, more), np.resize(self._flag, more)
+        self._count, self._seen = np.resize(self._count, more), np.resize(self._seen, more)
+        self._touched, self._last = np.resize(self._touched, more), np.resize(self._last, more)
 
     def _keep(self, numbers: Ints) -> None:
         """Keep these sessions only, and number them anew; of unfit ones no events."""
@@ -270,9 +296,11 @@ class WholeSessions:
         rows = np.flatnonzero((renumbered[owners] >= 0) & (self._flag[owners] != _UNFIT))
         self._hash, self._count, self._seen = self._hash[numbers], self._count[numbers], self._seen[numbers]
         self._touched, self._flag = self._touched[numbers], self._flag[numbers]
-        self._owner = renumbered[owners[rows]]
-        self._template, self._time, self._level = self._template[rows], self._time[rows], self._level[rows]
-        self._n, self._r = len(numbers), len(rows)
+        kept = renumbered[owners[rows]].astype(np.int64)
+        templates, times, levels = self._template[rows], self._time[rows], self._level[rows]
+        self._n, self._r = len(numbers), 0
+        self._last = np.full(len(numbers), _NONE, dtype=np.int64)
+        self._append(kept, templates, times, levels)
         self._number = dict(zip(self._hash.tolist(), range(self._n), strict=True))
         self._owners = self._serials = np.zeros(0, dtype=np.int64)
         self._rewritten = True

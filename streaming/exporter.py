@@ -134,6 +134,7 @@ class Metrics:
         self.forgotten = counter("forgotten_texts", "Texts whose template is remembered no more.")
         self.scored = counter("scored_lines", "Lines scored by a bundle.")
         self.windows = counter("windows", "Windows scored, from memory or computed by the model.", "outcome")
+        self.whole_sessions = counter("whole_sessions", "Ended sessions, by what became of them as a whole.", "outcome")
         self.unknown = counter("unknown_events", "Events whose template the bundle does not know.")
         self.detections = counter("detections", "Detections, each counted once.", "detector")
         self.late = counter(
@@ -264,6 +265,9 @@ class Metrics:
                 add(self.scored, record.lines)
             add(self.windows, record.windows_remembered, "remembered")
             add(self.windows, record.windows - record.windows_remembered, "computed")
+            add(self.whole_sessions, record.sessions_judged, "judged")
+            add(self.whole_sessions, record.sessions_passed, "passed")
+            add(self.whole_sessions, record.sessions_learnt, "learnt")
             add(self.unknown, record.unknown)
             add(self.suppressed, record.suppressed)
             if record.lines:

@@ -14,7 +14,8 @@ from pyflink.datastream import KeyedBroadcastProcessFunction, OutputTag, Runtime
 from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 
 if TYPE_CHECKING:
-    from streaming.stages import Saved, ScoreOutput
+    from streaming.buckets import Saved
+    from streaming.stages import ScoreOutput
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 KEYED_BYTES = Types.ROW([Types.STRING(), BYTES])
@@ -78,9 +79,10 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         from models.registry import Registry
         from storage.control import read_control
         from storage.files import open_files
+        from streaming.buckets import Saved
         from streaming.bundles import Bundles
         from streaming.frames import unpack_control
-        from streaming.stages import Saved, ScoreStage
+        from streaming.stages import ScoreStage
 
         self._make_saved, self._unpack = Saved, unpack_control
         settings = AppSettings.model_validate_json(self._json)

@@ -13,20 +13,22 @@ Both keep their tables in memory, ask for saved state only when a key is new to 
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 
 import numpy as np
 
 from contracts.records import DeadLetter, Detection, Statistic, Template
-from contracts.service import SessionOptions
 from contracts.settings import AppSettings
-from models.sessions import SessionTable, Windows, gap_of
-from models.verdicts import Suppressions
+from models.scorer import Scorer
+from models.session_scorer import ScoredSessions
+from models.sessions import Windows, gap_of
+from models.verdicts import Suppression, Suppressions
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
 from parsing.sessions import lines_in, spread
 from storage.control import ControlView
+from streaming.buckets import Bucket, Saved
 from streaming.bundles import Bundles, Live, portions, versions_at
 from streaming.frames import pieces, unpack
 
@@ -40,8 +42,6 @@ SAVE_SECONDS = 5.0
 """A parser's state is saved at most this often: what is lost in between comes back from the catalogue."""
 SAVE_SHARE = 0.02
 """... and saving takes at most this share of the time."""
-WHOLE_EVERY = 20
-"""Every this many batches the whole table is saved instead of what changed (0.5 ms a delta, 3.7 ms a table)."""
 EXPIRY_SECONDS = (1.0, 60.0)
 """Quiet sessions are looked for every quarter of the gap, within these bounds."""
 
@@ -262,14 +262,6 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """A bucket's saved sessions: a whole table (empty: none) and the changes since, oldest first."""
-
-    whole: bytes
-    changes: list[bytes]
-
-
-@dataclass(frozen=True, slots=True)
 class ScoreOutput:
     """What came of one batch of events, or of a look for quiet sessions."""
 
@@ -277,7 +269,7 @@ class ScoreOutput:
     statistics: list[Statistic]
     """One for each bundle that judged lines of the batch, so mostly one."""
     whole: bytes | None
-    """The table to be saved in place of all before ..."""
+    """The bucket's state, to be saved in place of all before ..."""
     change: bytes | None
     """... or what is to be added to it."""
     look_again_ms: int
@@ -285,13 +277,10 @@ class ScoreOutput:
 
 
 @dataclass(slots=True)
-class _Bucket:
-    table: SessionTable
-    options: SessionOptions
-    changes: int
-    """Saved since the last whole table."""
-    resized: bool = False
-    """The table was made anew for another length of history or other settings, and not yet saved so."""
+class _Known:
+    """A bucket, and what its lines have said of themselves."""
+
+    bucket: Bucket
     topic: str = ""
     partition: int = 0
     last_offset: int = 0
@@ -310,7 +299,7 @@ class ScoreStage:
         self._bundles = bundles
         self._suppressions = Suppressions(view, settings.flink.buckets)
         self._clock = clock
-        self._buckets: dict[str, _Bucket] = {}
+        self._buckets: dict[str, _Known] = {}
         self._began = clock()
 
     def control(self, key: str, value: bytes | None) -> None:
@@ -327,10 +316,10 @@ class ScoreStage:
         for part, versions in portions(events, self._view.pointers.get(service)):
             began = time.perf_counter()
             live = self._in_force(service, versions)
-            bucket = self._bucket(key, service, live, saved)
-            parts.append(self._judge(key, bucket, live, part, bucket.table.extend(part), began))
-        bucket.heard |= dict.fromkeys(np.unique(events.column("partition")).tolist(), self._clock())
-        return self._output(service, bucket, parts)
+            known = self._known(key, service, live, saved)
+            parts.append(self._judge(key, known, live, part, known.bucket.table.extend(part), began))
+        known.heard |= dict.fromkeys(np.unique(events.column("partition")).tolist(), self._clock())
+        return self._output(known.bucket, parts)
 
     def expire(self, key: str, saved: Callable[[], Saved]) -> ScoreOutput:
         """End the sessions that have been quiet for the gap."""
@@ -338,92 +327,99 @@ class ScoreStage:
         service = key.rpartition(SERVICE_BUCKET)[0]
         now = self._clock()
         live = self._in_force(service, versions_at(self._view.pointers.get(service), now))
-        bucket = self._bucket(key, service, live, saved)
-        windows = bucket.table.expire(lambda partition: now - bucket.heard.get(partition, self._began))
+        known = self._known(key, service, live, saved)
+        bucket = known.bucket
+        windows = bucket.table.expire(lambda partition: now - known.heard.get(partition, self._began))
         if not len(windows):
-            return self._output(service, bucket, [], saving=bucket.resized)
-        nothing = Events.empty(service, bucket.topic or f"{self._settings.kafka.log_prefix}{service}")
-        return self._output(service, bucket, [self._judge(key, bucket, live, nothing, windows, began)])
+            return self._output(bucket, [], saving=bucket.rewritten)
+        nothing = Events.empty(service, known.topic or f"{self._settings.kafka.log_prefix}{service}")
+        return self._output(bucket, [self._judge(key, known, live, nothing, windows, began)])
 
     def _in_force(self, service: str, versions: Sequence[str]) -> Live:
         return self._bundles.of(service, versions, self._view.templates.get(service, {}))
 
-    def _bucket(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Bucket:
+    def _known(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Known:
         """The bucket, with a table of the length of history that the bundle looks at."""
         settings = self._view.settings_of(service)
-        options = settings.session
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            table = SessionTable.of(live.window or settings.detector.window, options)
-            state = saved()
-            if state.whole:
-                table.load(state.whole)
-            for change in state.changes:
-                table.apply(change)
-            bucket = self._buckets[key] = _Bucket(table, options, len(state.changes))
-        elif (live.window or bucket.table.window) != bucket.table.window or options != bucket.options:
-            table = SessionTable.of(live.window or bucket.table.window, options)
-            table.load(bucket.table.dump())
-            bucket.table, bucket.options, bucket.resized = table, options, True
-        return bucket
+        known = self._buckets.get(key)
+        if known is None:
+            bucket = Bucket.restored(saved(), live.window or settings.detector.window, settings.session)
+            return self._buckets.setdefault(key, _Known(bucket))
+        window = live.window or known.bucket.table.window
+        if (window, settings.session) != (known.bucket.table.window, known.bucket.options):
+            known.bucket.resize(window, settings.session)
+        return known
 
     def _judge(
-        self, key: str, bucket: _Bucket, live: Live, events: Events, windows: Windows, began: float
+        self, key: str, known: _Known, live: Live, events: Events, windows: Windows, began: float
     ) -> tuple[list[Detection], Statistic]:
-        """Judge the windows of some events, or of none; returns the findings and the count."""
+        """Judge the windows of some events, or of none, and the sessions that ended; returns findings and the count."""
         service, _, number = key.rpartition(SERVICE_BUCKET)
-        scored = None
-        if live.scorer is not None:
-            try:
-                scored = live.scorer.score(events, windows, self._suppressions.of(service, key))
-            except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
-                live = self._bundles.refuse(service, live.version, error)
-        first = bucket.last_offset
+        first = known.last_offset
         if len(events):
             offsets = events.column("offset")
-            first, bucket.last_offset = int(offsets.min()), int(offsets.max())
-            bucket.topic, bucket.partition = events.topic, int(events.column("partition")[0])
-            bucket.newest = int(events.column("arrival").max()), int(events.column("time").max())
-        found = [self._finished(one) for one in scored.detections] if scored else []
+            first, known.last_offset = int(offsets.min()), int(offsets.max())
+            known.topic, known.partition = events.topic, int(events.column("partition")[0])
+            known.newest = int(events.column("arrival").max()), int(events.column("time").max())
+        scored = whole = None
+        if live.scorer is not None:
+            suppression = self._suppressions.of(service, key)
+            try:
+                scored = live.scorer.score(events, windows, suppression)
+                whole = self._judge_whole(known, live.scorer, events, windows, suppression)
+            except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
+                live, scored = self._bundles.refuse(service, live.version, error), None
+        found = [self._finished(one) for one in (*scored.detections, *whole.detections)] if scored and whole else []
         statistic = Statistic(
             stage="score",
             service=service,
             topic=events.topic,
-            partition=bucket.partition,
+            partition=known.partition,
             bucket=int(number),
             first_offset=first,
-            last_offset=bucket.last_offset,
+            last_offset=known.last_offset,
             lines=lines_in(events),
-            newest_arrival_ms=bucket.newest[0],
-            newest_event_ms=bucket.newest[1],
+            newest_arrival_ms=known.newest[0],
+            newest_event_ms=known.newest[1],
             emitted_ms=now_ms(),
             seconds=time.perf_counter() - began,
-            sessions=len(bucket.table),
+            sessions=len(known.bucket.table),
             windows=len(windows),
             windows_remembered=scored.windows_remembered if scored else 0,
             unknown=scored.unknown if scored else 0,
-            suppressed=scored.suppressed if scored else 0,
+            suppressed=(scored.suppressed if scored else 0) + (whole.suppressed if whole else 0),
+            sessions_judged=whole.judged if whole else 0,
+            sessions_passed=whole.passed if whole else 0,
+            sessions_learnt=whole.learnt if whole else 0,
             detections=_counted(detection.detector for detection in found),
             bundle=live.version if scored else "",
             bundle_refused=live.refused,
         )
         return found, statistic
 
+    @staticmethod
+    def _judge_whole(
+        known: _Known, scorer: Scorer, events: Events, windows: Windows, suppression: Suppression | None
+    ) -> ScoredSessions:
+        """Judge the whole sessions that are over, where the bundle has detectors of them."""
+        judge = known.bucket.judge(scorer)
+        if judge is None:
+            return ScoredSessions()
+        passed = known.bucket.store.passed
+        sessions, rows = known.bucket.finished(events, windows)
+        scored = judge.score(sessions, windows.ends, rows, known.topic, suppression)
+        return replace(scored, passed=known.bucket.store.passed - passed)
+
     def _finished(self, found: Detection) -> Detection:
         """The detection as it goes out: marked where it comes late, and never too large for a broker."""
-        gap = gap_of(self._view.settings_of(found.service).session) if found.kind == "end" else 0.0
+        gap = gap_of(self._view.settings_of(found.service).session) if found.kind != "event" else 0.0
         late = found.detected_ms - found.arrival_ms > (self._settings.flink.late_seconds + gap) * 1000
         return fitting(found.model_copy(update={"late": True}) if late else found)
 
     def _output(
-        self, service: str, bucket: _Bucket, parts: list[tuple[list[Detection], Statistic]], saving: bool = True
+        self, bucket: Bucket, parts: list[tuple[list[Detection], Statistic]], saving: bool = True
     ) -> ScoreOutput:
-        whole = change = None
-        if saving and (bucket.resized or bucket.changes + 1 >= WHOLE_EVERY):
-            whole, bucket.changes, bucket.resized = bucket.table.dump(), 0, False
-        elif saving:
-            change = bucket.table.delta()
-            bucket.changes += 1
+        whole, change = bucket.save() if saving else (None, None)
         again = 0
         if len(bucket.table):
             gap = gap_of(bucket.options)

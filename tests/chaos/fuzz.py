@@ -30,8 +30,9 @@ from parsing.events import Events, Lines
 from parsing.formats import FORMATS
 from parsing.parser import Parser
 from storage.control import ControlView, key_of
+from streaming.buckets import Saved
 from streaming.bundles import Bundles
-from streaming.stages import ParseStage, Saved, ScoreStage
+from streaming.stages import ParseStage, ScoreStage
 from tests.packing import pack
 
 OPTIONS = {

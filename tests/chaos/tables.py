@@ -11,18 +11,17 @@ import polars as pl
 import psutil
 
 from contracts.service import ServiceSettings, SessionOptions
-from models.sessions import SessionTable
 from parsing.events import Events, Lines
 from parsing.parser import Parser
-from streaming.stages import WHOLE_EVERY
+from streaming.buckets import Bucket
 
 MB = 1_000_000
 BATCH = 20_000
 WINDOW = 10
 NOW = 1_714_557_600_000
 SESSIONS_MB, SESSIONS_STATE_MB = 400, 100
-"""Bounds for one bucket with ``max_open`` of 50,000: memory, and what is saved of it (a whole table and
-19 deltas), with lines of 100 bytes."""
+"""Bounds for one bucket with ``max_open`` of 50,000: memory, and what is saved of it (a whole and the
+changes behind it), with lines of 100 bytes."""
 TEMPLATES_MB, TEMPLATES_STATE_MB = 400, 30
 """Bounds for the parser of one partition."""
 
@@ -53,18 +52,21 @@ def session_events(first: int, number: int, lines_each: int = 2) -> Events:
 
 
 def sessions_through(number: int, batch: int = BATCH // 2) -> dict[str, Any]:
-    """Run distinct sessions through one table, and save it as the job does."""
+    """Run distinct sessions through one bucket, and save it as the job does."""
     options = SessionOptions(gap_seconds=1e9)
-    table = SessionTable(WINDOW, options.gap_seconds, options.max_open)
+    bucket = Bucket(WINDOW, options)
+    table = bucket.table
     before, most, state, largest = resident(), 0.0, 0, 0
     ended, began, spent = 0, time.perf_counter(), 0.0
-    for turn, first in enumerate(range(0, number, batch)):
+    for first in range(0, number, batch):
         events = session_events(first, min(batch, number - first))
         start = time.perf_counter()
-        ended += len(table.extend(events).ends)
-        saved = len(table.dump()) if turn % WHOLE_EVERY == 0 else len(table.delta())
+        windows = table.extend(events)
+        bucket.finished(events, windows)
+        ended += len(windows.ends)
+        whole, change = bucket.save()
         spent += time.perf_counter() - start
-        state = saved if turn % WHOLE_EVERY == 0 else state + saved
+        state = len(whole) if whole is not None else state + len(change or b"")
         largest = max(largest, state)
         most = max(most, resident() - before)
     found: dict[str, Any] = {

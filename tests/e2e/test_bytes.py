@@ -21,8 +21,9 @@ from storage.archive import list_files, read_lines
 from storage.broker import Record, TopicPartition, admin, producer, read_all
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
+from streaming.buckets import Saved
 from streaming.bundles import Bundles
-from streaming.stages import ParseStage, Saved, ScoreStage
+from streaming.stages import ParseStage, ScoreStage
 from streaming.submit import cancel, submit
 from tests.e2e.test_job import detections, make_bundle, pointer, statistics
 from tests.machine import wait_for

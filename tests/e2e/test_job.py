@@ -22,9 +22,10 @@ from storage.broker import admin, producer, read_all
 from storage.bulk import BulkSender
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
+from streaming.buckets import Saved
 from streaming.bundles import Bundles
 from streaming.names import FRAME_BYTES, FRAME_LINES
-from streaming.stages import ParseStage, Saved, ScoreStage
+from streaming.stages import ParseStage, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
 from tests.machine import wait_for
 from tests.packing import pack

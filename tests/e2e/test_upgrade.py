@@ -16,8 +16,9 @@ from models.registry import Registry
 from storage.broker import read_all
 from storage.control import ControlView, ControlWriter, key_of
 from storage.files import open_files
+from streaming.buckets import Saved
 from streaming.bundles import Bundles
-from streaming.stages import ParseStage, Saved, ScoreStage
+from streaming.stages import ParseStage, ScoreStage
 from streaming.submit import cancel, stop, submit
 from tests.e2e.test_job import STEPS, WRONG, make_bundle, make_topic, pointer, send
 from tests.machine import wait_for

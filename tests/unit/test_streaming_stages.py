@@ -23,9 +23,10 @@ from parsing.parser import Parser
 from parsing.sessions import spread
 from storage.control import ControlView, key_of
 from storage.files import StorageError
+from streaming.buckets import Saved
 from streaming.bundles import Bundles, Live, versions_at
 from streaming.frames import shard_key
-from streaming.stages import RECORD_BYTES, ParseStage, Saved, ScoreStage, bucket_key, fitting, parse_safely
+from streaming.stages import RECORD_BYTES, ParseStage, ScoreStage, bucket_key, fitting, parse_safely
 from tests.packing import pack
 
 SERVICE, TOPIC = "shop", "logs.shop"
@@ -184,17 +185,6 @@ def test_a_batch_handled_twice_gives_the_same_ids(bundle):
     again, _ = run(*stages(bundle), saved, batches()[2:])
     assert {one.id for one in lost} == {one.id for one in again}
     assert {one.id for one in again} <= {one.id for one in once}
-
-
-def test_state_is_a_log_of_changes_with_a_whole_table_now_and_then(bundle):
-    parse, score = stages(bundle)
-    memory = Memory()
-    most = 0
-    for data in batches(5):
-        run(parse, score, memory, [data])
-        most = max([most, *map(len, memory.changes.values())])
-    assert memory.wholes
-    assert 10 < most < 20
 
 
 def test_a_new_bundle_is_in_force_from_the_next_batch_and_a_bad_one_is_refused(bundle):
@@ -606,4 +596,4 @@ def test_new_session_settings_reach_a_running_table(bundle):
     (key, data), *_ = memory.parse(parse, *batches()[1]).events
     out = memory.score(score, key, data)
     assert out.whole is not None
-    assert score._buckets[key].table._most == 1
+    assert score._buckets[key].bucket.table._most == 1
