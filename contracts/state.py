@@ -4,10 +4,10 @@ A reader refuses another format than its own. The numbers stand in the operators
 says what it holds before it is read (``streaming/restore.py``): raise one with every change of its encoding.
 """
 
-PARSER_STATE = 2
-"""Of the operator *parse*: ``parsing.parser.Parser.dump``."""
+PARSER_STATE = 3
+"""Of the operator *parse*: ``parsing.parser.Parser.dump``, under keys of ``streaming.placing``."""
 SESSION_STATE = 3
-"""Of the operator *score*: ``streaming.buckets.Bucket``'s ``dump`` and ``delta``."""
+"""Of the operator *score*: ``streaming.buckets.Bucket``'s state, likewise."""
 
 NOT_RESTORED = "Not restored: "
 """Begins the line on which a job's program says why it was not submitted."""

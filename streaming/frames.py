@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parsing.events import Lines
+from streaming.placing import placed
 
 _MAGIC = b"LCFR"
 _FORMAT = 1
@@ -35,12 +36,12 @@ class FrameError(ValueError):
 
 
 def shard_key(topic: str, partition: int) -> str:
-    """The key under which the lines of a partition are parsed.
+    """The key under which the lines of a partition are parsed: topic, partition, and maybe a salt.
 
     >>> shard_key("logs.pay", 3)
-    'logs.pay/3'
+    'logs.pay/3~11'
     """
-    return f"{topic}/{partition}"
+    return placed(f"{topic}/", partition)
 
 
 def unpack(frame: bytes, service: str) -> Lines:

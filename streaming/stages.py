@@ -31,6 +31,7 @@ from storage.control import ControlView
 from streaming.buckets import Bucket, Saved
 from streaming.bundles import Bundles, Live, portions, versions_at
 from streaming.frames import pieces, unpack
+from streaming.placing import number_of, placed
 
 RECORD_BYTES = 256 * 1024
 """No detection is larger: a broker that takes 1 MB a record must not stop a job."""
@@ -50,12 +51,12 @@ SERVICE_BUCKET = "#"
 
 
 def bucket_key(service: str, bucket: int) -> str:
-    """The key under which a bucket's events are scored.
+    """The key under which a bucket's events are scored: service, number, and maybe a salt.
 
     >>> bucket_key("pay", 3)
-    'pay#3'
+    'pay#3~3'
     """
-    return f"{service}{SERVICE_BUCKET}{bucket}"
+    return placed(f"{service}{SERVICE_BUCKET}", bucket)
 
 
 def service_of_topic(settings: AppSettings, topic: str) -> str:
@@ -183,7 +184,7 @@ class ParseStage:
             parser = Parser(self._view.settings_of(service), self._settings.flink.max_line_bytes)
             if state := saved():
                 parser.load(state)
-            partition, known = int(key.rpartition("/")[2]), self._view.templates.get(service, {}).values()
+            partition, known = number_of(key.rpartition("/")[2]), self._view.templates.get(service, {}).values()
             parser.adopt(one for one in known if one.partition == partition)
             # What a saved state does not know came while nobody read: at the same time as what it knows, maybe.
             parser.adopt((one for one in known if one.partition != partition), news=bool(state))
@@ -375,7 +376,7 @@ class ScoreStage:
             service=service,
             topic=events.topic,
             partition=known.partition,
-            bucket=int(number),
+            bucket=number_of(number),
             first_offset=first,
             last_offset=known.last_offset,
             lines=lines_in(events),

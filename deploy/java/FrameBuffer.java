@@ -23,8 +23,8 @@ public final class FrameBuffer {
     private int lines;
     private int bytes;
 
-    public FrameBuffer(String topic, int partition, int limit) {
-        this.key = topic + "/" + partition;
+    public FrameBuffer(String key, String topic, int partition, int limit) {
+        this.key = key;
         this.topic = topic.getBytes(StandardCharsets.UTF_8);
         this.partition = partition;
         this.limit = limit;

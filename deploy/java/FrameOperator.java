@@ -32,6 +32,7 @@ public class FrameOperator extends AbstractStreamOperator
     private transient long bytes;
     private transient boolean waiting;
     private transient FramePace pace;
+    private transient KeyPlace places;
 
     /** Of a line at most lineBytes are kept; a frame and all frames together are bounded as said above. */
     public FrameOperator(int lineBytes, int frameLines, int frameBytes, long batchBytes, long milliseconds) {
@@ -46,6 +47,7 @@ public class FrameOperator extends AbstractStreamOperator
         super.open();
         topics = new LinkedHashMap();
         pace = new FramePace(frameLines, milliseconds);
+        places = new KeyPlace();
     }
 
     public void processElement(StreamRecord element) throws Exception {
@@ -92,7 +94,7 @@ public class FrameOperator extends AbstractStreamOperator
         }
         FrameBuffer buffer = (FrameBuffer) lastPartitions.get(partition);
         if (buffer == null) {
-            buffer = new FrameBuffer(topic, partition.intValue(), lineBytes);
+            buffer = new FrameBuffer(places.key(topic + "/", partition.intValue()), topic, partition.intValue(), lineBytes);
             lastPartitions.put(partition, buffer);
         }
         return buffer;

@@ -78,7 +78,7 @@ def jvm():
 @settings(deadline=None)
 @given(LINES, LINES, st.integers(1, 20))
 def test_the_jvm_packs_the_same_frames_one_after_another(jvm, first, second, limit):
-    buffer = jvm.logcanary.FrameBuffer("logs.größe", 7, limit)
+    buffer = jvm.logcanary.FrameBuffer(shard_key("logs.größe", 7), "logs.größe", 7, limit)
     for rows in (first, second):
         mine = [("logs.größe", 7, *row[2:]) for row in rows]
         for _, _, offset, arrival, value in mine:

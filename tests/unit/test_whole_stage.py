@@ -90,6 +90,7 @@ class Run:
 
     def __init__(self, bundle):
         self.bundle, self.wholes, self.changes, self.found, self.statistics = bundle, {}, {}, [], []
+        self.service = bundle.manifest.service
         self.crash()
 
     def crash(self):
@@ -97,9 +98,9 @@ class Run:
         view = ControlView()
         self.parse, self.score = ParseStage(APP, ControlView()), ScoreStage(APP, view, Bundles(Shelf(self.bundle)))
         version = self.bundle.manifest.version
-        self.tell(BundlePointer(service=SERVICE, version=version, author="t", reason="t", moved_ms=1))
-        self.parse.control(f"settings/{SERVICE}", self._settings())
-        self.score.control(f"settings/{SERVICE}", self._settings())
+        self.tell(BundlePointer(service=self.service, version=version, author="t", reason="t", moved_ms=1))
+        self.parse.control(f"settings/{self.service}", self._settings())
+        self.score.control(f"settings/{self.service}", self._settings())
 
     def tell(self, record):
         self.score.control(key_of(record), record.model_dump_json().encode())
@@ -110,7 +111,9 @@ class Run:
             n = len(part)
             offsets = np.arange(first + start, first + start + n)
             columns = np.zeros(n, dtype=np.int64), offsets, np.array([at for at, _ in part])
-            ((_, key, frame),) = pack([TOPIC] * n, *columns, [text.encode() for _, text in part], 65_536)
+            ((_, key, frame),) = pack(
+                [f"logs.{self.service}"] * n, *columns, [text.encode() for _, text in part], 65_536
+            )
             for bucket, data in self.parse.parse(key, frame, lambda: None).events:
                 self._keep(bucket, self.score.score(bucket, data, lambda b=bucket: self.saved(b)))
         return self
