@@ -309,6 +309,9 @@ def bench_pipeline(
     data: Data,
     corpus: Annotated[str, typer.Option("--corpus", help="hdfs or trainticket.")] = "hdfs",
     lines: Annotated[int, typer.Option("--lines", min=1, help="Lines to send, rewritten in every pass.")] = 2_000_000,
+    sessions: Annotated[
+        bool, typer.Option("--sessions/--no-sessions", help="Whether the ensemble judges whole sessions, too.")
+    ] = True,
     as_json: Json = False,
 ) -> None:
     """Lines per CPU second through Kafka and the running Flink job, and the latency at half that rate.
@@ -320,7 +323,10 @@ def bench_pipeline(
     from training.pipeline_bench import bench_pipeline as run
 
     state = shell(context)
-    _report(state, run(state.settings, data=data, corpus=corpus, lines=lines, progress=state.say), as_json)
+    figures = run(
+        state.settings, data=data, corpus=corpus, lines=lines, progress=state.say, are_sessions_judged=sessions
+    )
+    _report(state, figures, as_json)
 
 
 @bench_app.command("parsing")

@@ -14,7 +14,6 @@ To add a detector: a file with a subclass of ``Detector``, and a line in ``model
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, Protocol, Self, TypeVar
 
@@ -40,10 +39,6 @@ class Columns(Protocol):
 
     def take(self, rows: Ints) -> Self:
         """Return the items of these rows, in their order."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Put batches one after another; at least one."""
 
     def groups(self) -> Ids:
         """[n] Items of one group, as the states of one session, count once when it is asked how strange normal gets."""

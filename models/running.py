@@ -17,12 +17,13 @@ detector of trouble speaks (an early end, an error), it is taken to be the new n
 """
 
 from collections import Counter, OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from models.detector import C
+from models.detector import Columns
 from models.ensemble import Ensemble, Judged
 from models.sessions import Flags, Ids, Ints
 
@@ -48,20 +49,31 @@ MAX_GROUPS = 100_000
 """Raised sessions remembered, whose later states are not learnt."""
 
 
+class Joinable(Columns, Protocol):
+    """Items of several batches that can be learnt at once."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put batches one after another; at least one."""
+
+
+J = TypeVar("J", bound=Joinable)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
-class _Waiting(Generic[C]):
+class _Waiting(Generic[J]):
     """Items judged in one tick that are to be learnt."""
 
-    items: C
+    items: J
     groups: Ids
     closed: Ints
 
-    def take(self, rows: Ints) -> "_Waiting[C]":
+    def take(self, rows: Ints) -> "_Waiting[J]":
         """Those of these rows."""
         return _Waiting(self.items.take(rows), self.groups[rows], self.closed[rows])
 
 
-class Running(Generic[C]):
+class Running(Generic[J]):
     """An ensemble that learns while it runs.
 
     Args:
@@ -70,10 +82,10 @@ class Running(Generic[C]):
         near_ms: What was over so close to something raised is not learnt.
     """
 
-    def __init__(self, ensemble: Ensemble[C], delay_ms: int = DELAY_MS, near_ms: int = NEAR_MS) -> None:
+    def __init__(self, ensemble: Ensemble[J], delay_ms: int = DELAY_MS, near_ms: int = NEAR_MS) -> None:
         self.ensemble = ensemble
         self._delay, self._near = max(delay_ms, near_ms + TICK_MS), near_ms
-        self._waiting: list[_Waiting[C]] = []
+        self._waiting: list[_Waiting[J]] = []
         self._raised_at: list[Ints] = []
         self._raised_groups: OrderedDict[int, None] = OrderedDict()
         self._releases = Releases()
@@ -82,7 +94,7 @@ class Running(Generic[C]):
         self.learnt = 0
         """Items learnt while running."""
 
-    def judge(self, items: C) -> Judged:
+    def judge(self, items: J) -> Judged:
         """Say how rare items are and which are raised; learn at the beginning of each tick what is due by then."""
         minutes = np.maximum.accumulate(np.maximum(items.closed // TICK_MS, self._minute))
         found: list[Judged] = []
@@ -97,7 +109,7 @@ class Running(Generic[C]):
         self._minute = int(minutes[-1]) if len(minutes) else self._minute
         return Judged.joined(found) if found else self.ensemble.judge(items)
 
-    def _judge(self, items: C) -> list[Judged]:
+    def _judge(self, items: J) -> list[Judged]:
         if not len(items):
             return []
         self._judged += len(items)
@@ -125,7 +137,7 @@ class Running(Generic[C]):
         due = minute * TICK_MS - self._delay
         raised_at = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *self._raised_at]))
         waiting, self._waiting = self._waiting, []
-        learnt: list[C] = []
+        learnt: list[J] = []
         for one in waiting:
             late = one.closed >= due
             if late.any():

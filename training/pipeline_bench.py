@@ -25,7 +25,7 @@ from drain3.template_miner_config import TemplateMinerConfig
 from numpy.typing import NDArray
 
 from contracts.records import BundlePointer, Statistic
-from contracts.service import ServiceSettings
+from contracts.service import DetectorOptions, ServiceSettings
 from contracts.settings import AppSettings
 from deploy.status import read_status
 from models.registry import Registry
@@ -317,6 +317,7 @@ def bench_pipeline(
     lines: int = 2_000_000,
     progress: Say = lambda words: None,
     warm_up_lines: int = WARM_UP_LINES,
+    are_sessions_judged: bool = True,
 ) -> dict[str, Any]:
     """Measure; returns the fields of the design's table, and where the time went.
 
@@ -327,6 +328,7 @@ def bench_pipeline(
         lines: in Kafka before the clock starts.
         progress: called with what is going on.
         warm_up_lines: parsed before by a job of their own, for Java's compiler; 0: none.
+        are_sessions_judged: whether the bundle has detectors of whole sessions beside the sequence model.
 
     Raises:
         BenchError: the stack does not run, or lines were lost.
@@ -335,7 +337,7 @@ def bench_pipeline(
     passes = read_passes(data, corpus)
     service = name = f"bench-{time.strftime('%H%M%S')}"
     topic = f"{settings.kafka.log_prefix}{service}"
-    bundle = _publish(settings, service, passes, progress)
+    bundle = _publish(settings, service, passes, are_sessions_judged, progress)
     with _topic(settings, f"{topic}-warm-up") as warm, _topic(settings, topic):
         if warm_up_lines:
             _warm_up(settings, watch, warm, passes, warm_up_lines, progress)
@@ -384,7 +386,7 @@ def _warm_up(settings: AppSettings, watch: Watch, topic: str, passes: Passes, li
     watch.peak_rss = 0
 
 
-def _publish(settings: AppSettings, service: str, passes: Passes, progress: Say) -> str:
+def _publish(settings: AppSettings, service: str, passes: Passes, are_sessions_judged: bool, progress: Say) -> str:
     """Train on the file as it is, publish the bundle and move the pointer."""
     progress("train a bundle on one pass")
     text = passes.rewrite(0)
@@ -400,7 +402,8 @@ def _publish(settings: AppSettings, service: str, passes: Passes, progress: Say)
         )
         for at in range(0, len(text), 20_000)
     )
-    options = ServiceSettings(service=service)
+    detector = DetectorOptions(sessions="on" if are_sessions_judged else "off")
+    options = ServiceSettings(service=service, detector=detector)
     bundle = learn(build(batches, options), options, progress)
     version = Registry(open_files(settings.hdfs), settings.hdfs.root).publish(bundle)
     with ControlWriter(settings) as control:
@@ -465,6 +468,9 @@ def _throughput(
         "windows": windows,
         "windows_remembered_share": round(sum(one.windows_remembered for one in scored) / max(1, windows), 4),
         "detections": sum(sum(one.detections.values()) for one in scored),
+        "sessions_judged": sum(one.sessions_judged for one in scored),
+        "sessions_passed": sum(one.sessions_passed for one in scored),
+        "sessions_learnt": sum(one.sessions_learnt for one in scored),
         "lines_without_bundle": sum(one.lines for one in scored if not one.bundle),
     }
 
