@@ -59,6 +59,44 @@ def hdfs(
     _report(state, figures, as_json, _hdfs_parts(figures))
 
 
+@app.command("week")
+def week(
+    context: typer.Context,
+    *,
+    data: Data,
+    seed: Annotated[int, typer.Option("--seed", help="Of the edits and of DeepLog.")] = 0,
+    kind: Annotated[str, typer.Option("--kind", help="Sequence model: deeplog or ngram.")] = "deeplog",
+    as_json: Json = False,
+) -> None:
+    """False alarms and findings in a week of HDFS with a release, a peak, a wrong clock, a dead host and faults.
+
+    The log's normal blocks are cut into eight slices, stretched to days; the first is learnt, the others are watched,
+    as in the job. The folder holds hdfs.log.gz and labels.csv.
+
+    Examples:
+      logcanary evaluate week --data ../shared/data/hdfs
+      logcanary evaluate week --data ../shared/data/hdfs --kind ngram --seed 1 --json
+    """
+    from training.learner import TrainingError
+    from training.week import evaluate_week as run
+
+    state = shell(context)
+    if kind not in ("deeplog", "ngram"):
+        raise ProblemError(f"--kind {kind} is no sequence model: deeplog or ngram")
+    try:
+        figures = run(data, seed=seed, kind=kind, progress=state.say)
+    except TrainingError as error:
+        raise ProblemError(str(error)) from error
+    if as_json or state.json:
+        state.emit(figures)
+        return
+    from cli.tables import rows_table
+
+    state.out.print(rows_table(figures["days"]))
+    rest = {name: value for name, value in figures.items() if name != "days"}
+    state.out.print(rows_table([{"what": name, "value": str(value)} for name, value in rest.items()]))
+
+
 @app.command("openstack")
 def openstack(context: typer.Context, *, data: Data, as_json: Json = False) -> None:
     """Precision, recall and F1 on labelled OpenStack sequences, beside the simplest detectors.

@@ -258,7 +258,7 @@ class Prepared:
         state = parser.dump()
         again = Parser(service_settings())
         whole = whole_sessions([again.parse(batch).events for batch in batches(learnt.lines, "hdfs")])
-        return cls(dataset, Learnt.of(whole, [block.name for block in learnt.blocks], GAP_MS), state)
+        return cls(dataset, Learnt.of(whole, GAP_MS), state)
 
     def tested(self, test: Labelled) -> "ParsedTest":
         """Parse the tested side with what the parser has learnt, as the running job would."""

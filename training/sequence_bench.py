@@ -55,7 +55,7 @@ def evaluate_sequences(name: str, data: Path, progress: Say = lambda words: None
     learnt = sessions_of(train, texts, "learnt")
     tested = sessions_of([*normal, *abnormal], texts, "tested")
     truth = np.arange(len(tested)) >= len(normal)
-    ensemble = ensemble_of(Learnt.of(learnt, learnt.names, ENDLESS_MS), BudgetOptions().false_alarm_rate)
+    ensemble = ensemble_of(Learnt.of(learnt, ENDLESS_MS), BudgetOptions().false_alarm_rate)
     found = flags_of(ensemble, tested, ensemble.judge(tested), tested.names) | baselines(train, [*normal, *abnormal])
     unique, kinds = sequences_of(tested, tested.names), kinds_of(tested, tested.names, truth)
     rows = {detector: summary([flags], truth, unique, kinds) for detector, flags in found.items()}

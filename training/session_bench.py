@@ -1,9 +1,9 @@
 """Session detectors and their ensemble on labelled sessions: frozen, and learning while they run.
 
 Sessions are known in every state in which they rested for longer than the gap, as the job would see them; a session is
-raised if one of its states is. Learnt and calibrated as everywhere: the newest fifth of the learnt sessions, by their
-first lines, is held back, how strange it is before and after it is learnt makes the thresholds, and nothing is chosen
-on the tested side. Learning while running, a state is judged by what was over before it, and no label is seen.
+raised if one of its states is. Learnt and calibrated as everywhere: the fifth of the learnt sessions that ended last is
+held back, how strange it is before and after it is learnt makes the thresholds, and nothing is chosen on the tested
+side. Learning while running, a state is judged by what was over before it, and no label is seen.
 """
 
 from collections.abc import Sequence as Many
@@ -18,7 +18,7 @@ from models.detectors import SESSION_DETECTORS
 from models.detectors.sequence import Sequence
 from models.ensemble import Ensemble, Judged, doubtful
 from models.finished import Sessions
-from models.learning import HELD_BACK
+from models.learning import newest
 from models.running import Running
 from models.sessions import Ints
 
@@ -36,11 +36,10 @@ class Learnt:
     newer: Sessions
 
     @classmethod
-    def of(cls, whole: Sessions, names: Many[str], gap_ms: int) -> "Learnt":
-        """Divide whole sessions; ``names`` are theirs, in the order of their first lines."""
+    def of(cls, whole: Sessions, gap_ms: int) -> "Learnt":
+        """Divide whole sessions as training does (``models.learning.newest``)."""
         states = whole.resting(gap_ms)
-        newest = set(names[int(len(names) * (1 - HELD_BACK)) :])
-        newer = np.array([name in newest for name in states.names], dtype=np.bool_)
+        newer = newest(states)
         return cls(states.take(np.flatnonzero(~newer)), states.take(np.flatnonzero(newer)))
 
     def doubting(self) -> "Learnt":

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_detector_support import TEXTS, shop
+from test_detector_support import TEXTS, session, shop
+from test_models_support import events_of
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -55,11 +56,20 @@ def test_kinds_of_anomalies_and_numbers_of_sequences():
     assert sequences_of(sessions, sessions.names).tolist() == [0] * 200 + [1, 2, 3]
 
 
-def test_the_newest_fifth_by_first_lines_is_held_back():
+def test_the_fifth_that_ended_last_is_held_back():
     whole = shop(100)
-    learnt = Learnt.of(whole, whole.names, ENDLESS)
+    learnt = Learnt.of(whole, ENDLESS)
     assert len(learnt.older) == 80
     assert set(learnt.newer.names) == {f"s{i}" for i in range(80, 100)}
+
+
+def test_a_session_that_began_first_and_ended_last_is_held_back_in_all_its_states():
+    rows = [{"session": "long", "template": 10, "time": 0}, {"session": "long", "template": 11, "time": 100_000}]
+    events = [*rows[:1], *(one for i in range(9) for one in session(f"s{i}", [10, 11], 1_000 * (i + 1))), *rows[1:]]
+    learnt = Learnt.of(Sessions.of(events_of(events)), 50_000)
+    assert learnt.newer.names.count("long") == 2
+    assert set(learnt.newer.names) == {"long", "s8"}
+    assert "long" not in learnt.older.names
 
 
 def test_the_simplest_detectors_raise_what_training_has_not():
