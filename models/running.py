@@ -28,8 +28,8 @@ from models.ensemble import Ensemble, Judged
 from models.sessions import Flags, Ids, Ints
 
 TICK_MS = 60_000
-TICK_ITEMS = 100
-LONGEST_TICK_MS = 1_800_000
+TICK_ITEMS = 500
+LONGEST_TICK_MS = 7_200_000
 """A tick begins with a new minute of event time, after so many items or so long a time: learning what is due costs the
 same for one item as for a hundred."""
 DELAY_MS = 300_000

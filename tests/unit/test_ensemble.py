@@ -199,9 +199,9 @@ def test_normal_traffic_teaches_after_the_delay():
     run.judge(orders(0, 100))
     run.judge(orders(100, 30))
     assert run.learnt == 0
-    run.judge(orders(1_500, 1))
+    run.judge(orders(4_000, 1))
     assert run.learnt == 130
-    run.judge(orders(3_000, 1))
+    run.judge(orders(8_000, 1))
     assert run.learnt == 131
 
 
@@ -245,7 +245,7 @@ def test_what_is_near_to_something_raised_is_not_learnt():
     run.judge(orders(0, 200))
     run.judge(orders(200, 1, FAULT))
     run.judge(orders(201, 200))
-    run.judge(orders(2_000, 1))
+    run.judge(orders(5_000, 1))
     # Within two minutes are 60 orders before it and 59 after it, which took 0.4 s longer than the fault.
     assert run.learnt == 400 - 60 - 59
 
