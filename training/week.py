@@ -111,8 +111,8 @@ def edit(week: Week, seed: int) -> Week:
     """Do to the week what happens to services; the same for the same seed."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
     lines, edits = week.lines, dict[str, set[str]]()
+    lines = _peak(lines)
     lines, edits["release"] = _release(lines, week.templates, chance)
-    lines, edits["peak"] = _peak(lines)
     lines, edits["host"] = _host_dies(lines)
     for day in FAULT_DAYS:
         lines, edits[f"fault {day}"] = _fault(lines, day, chance)
@@ -138,7 +138,7 @@ def _release(lines: list[Line], templates: dict[int, str], chance: random.Random
     return made, touched
 
 
-def _peak(lines: list[Line]) -> tuple[list[Line], set[str]]:
+def _peak(lines: list[Line]) -> list[Line]:
     """Blocks that begin in two hours come three times, under other names."""
     first: dict[str, float] = {}
     for line in lines:
@@ -152,7 +152,7 @@ def _peak(lines: list[Line]) -> tuple[list[Line], set[str]]:
                  f"{line.block}{copy}", line.template)
             for line in lines if line.block in chosen
         ]  # fmt: skip
-    return made, set()
+    return made
 
 
 def _host_dies(lines: list[Line]) -> tuple[list[Line], set[str]]:
