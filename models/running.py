@@ -109,6 +109,10 @@ class Running(Generic[J]):
         self._minute = int(minutes[-1]) if len(minutes) else self._minute
         return Judged.joined(found) if found else self.ensemble.judge(items)
 
+    def adopted(self, items: J) -> Flags:
+        """Which items are of a kind that a release made normal: [n]."""
+        return self._releases.adopted(items.kinds())
+
     def _judge(self, items: J) -> list[Judged]:
         if not len(items):
             return []
@@ -183,6 +187,10 @@ class Releases:
                 self._raised[kind] += 1
                 spared[row] = kind in self._adopted
         return spared
+
+    def adopted(self, kinds: Ids) -> Flags:
+        """Which kinds have come to stay: [n]."""
+        return np.array([kind in self._adopted for kind in kinds.tolist()], dtype=np.bool_)
 
     def _close_slice(self) -> None:
         """A slice is over: a kind that was no good part of it has to begin anew."""

@@ -11,6 +11,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,10 +104,21 @@ class Scorer:
             if one in known or one in self._texts
         }
 
-    def score(self, events: Events, windows: Windows, suppression: Suppression | None = None) -> Scored:
+    def score(
+        self,
+        events: Events,
+        windows: Windows,
+        suppression: Suppression | None = None,
+        adopted: AbstractSet[int] = frozenset(),
+    ) -> Scored:
         """Judge the windows that ``SessionTable.extend`` made of these events (or that ``expire`` made of none).
 
-        ``suppression`` says what engineers have accepted: it is not raised, and not explained.
+        Args:
+            events: of one bucket.
+            windows: of these events.
+            suppression: what engineers have accepted: it is not raised, and not explained.
+            adopted: templates that the bundle does not know and a release has made normal: the model has nothing to
+                say of a window that holds one, and nothing is raised of it.
         """
         self.adopt(events.templates)
         n = len(windows) if self.bundle.manifest.end_event else windows.events
@@ -116,7 +128,8 @@ class Scorer:
         streams = windows.streams[:n]
         over = self._over(surprises, ranks, streams)
         raised = np.flatnonzero(over if self._streams_count else over & ~streams)
-        wanted = self._wanted(events, windows, raised, suppression)
+        judged = raised[~_holds(windows, raised, adopted)] if adopted else raised
+        wanted = self._wanted(events, windows, judged, suppression)
         kept = np.fromiter(wanted, np.int64, len(wanted))
         detections = self._explain(events, windows, kept, surprises, ranks) if len(kept) else []
         detections = [escalated(found, why) for found, why in zip(detections, wanted.values(), strict=True)]
@@ -277,6 +290,13 @@ class Scorer:
         else:
             came = f"saw {_short(text)}, never seen before"
         return f"expected one of {options}; {came}" if "), " in options else f"expected {options}; {came}"
+
+
+def _holds(windows: Windows, which: Ints, templates: AbstractSet[int]) -> Flags:
+    """Which of the windows hold one of these templates: [n]."""
+    ids = np.fromiter(templates, np.uint64, len(templates))
+    held: Flags = np.isin(windows.targets[which], ids) | np.isin(windows.contexts[which], ids).any(axis=1)
+    return held
 
 
 def _short(text: str) -> str:

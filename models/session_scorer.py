@@ -23,10 +23,13 @@ from models.scorer import END_TEXT, Scorer, digest
 from models.sentences import sentence
 from models.sessions import Ends, Ints
 from models.verdicts import Place, Suppression, escalated
+from models.vocabulary import UNKNOWN_INDEX
 from parsing.events import template_hex
 
 MOST_BEFORE = 100
 """Events shown with a finding: the last ones of the session."""
+MOST_ADOPTED = 10_000
+"""Templates: a service has no more than twice as many."""
 DETECTOR = "session"
 """Stands in the ids of findings for whatever detector finds it rarest, which may change with the bundle."""
 
@@ -60,6 +63,8 @@ class SessionScorer:
         self._manifest = scorer.bundle.manifest
         self._running = Running(scorer.bundle.detectors())
         self._learns = self._manifest.settings.detector.learning == "on"
+        self.adopted: set[int] = set()
+        """Templates that the bundle does not know and a release has made normal (``models.running.Releases``)."""
 
     @property
     def learnt(self) -> int:
@@ -98,6 +103,8 @@ class SessionScorer:
         known = self._scorer.known_as(sessions.templates)
         sessions = replace(sessions, templates=known, texts=self._scorer.texts(known)).take(order)
         judged = self._running.judge(sessions) if self._learns else self._running.ensemble.judge(sessions)
+        if self._learns:
+            self._adopt(sessions)
         found = [
             self._detection(sessions, judged, int(row), ends, int(rows[order[row]]), topic)
             for row in np.flatnonzero(judged.raised)
@@ -105,6 +112,12 @@ class SessionScorer:
         asked = [(one, *(suppression.ask(Place.of(one)) if suppression else (True, None))) for one in found]
         kept = [escalated(one, why) for one, is_raised, why in asked if is_raised]
         return ScoredSessions(kept, len(sessions), len(found) - len(kept), learnt=self.learnt - before)
+
+    def _adopt(self, sessions: Sessions) -> None:
+        new = self._scorer.bundle.vocabulary.indices(sessions.templates) == UNKNOWN_INDEX
+        if new.any() and len(self.adopted) < MOST_ADOPTED:
+            new &= self._running.adopted(sessions)[sessions.owners]
+            self.adopted |= set(np.unique(sessions.templates[new]).tolist())
 
     def _detection(self, sessions: Sessions, judged: Judged, row: int, ends: Ends, end: int, topic: str) -> Detection:
         just = np.array([row])

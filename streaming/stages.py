@@ -20,8 +20,7 @@ import numpy as np
 
 from contracts.records import DeadLetter, Detection, Statistic, Template
 from contracts.settings import AppSettings
-from models.scorer import Scorer
-from models.session_scorer import ScoredSessions
+from models.session_scorer import ScoredSessions, SessionScorer
 from models.sessions import Windows, gap_of
 from models.verdicts import Suppression, Suppressions
 from parsing.events import Events, Lines
@@ -366,8 +365,9 @@ class ScoreStage:
         if live.scorer is not None:
             suppression = self._suppressions.of(service, key)
             try:
-                scored = live.scorer.score(events, windows, suppression)
-                whole = self._judge_whole(known, live.scorer, events, windows, suppression)
+                judge = known.bucket.judge(live.scorer)
+                scored = live.scorer.score(events, windows, suppression, judge.adopted if judge else frozenset())
+                whole = self._judge_whole(known, judge, events, windows, suppression)
             except Exception as error:  # a broken bundle costs its service the scores, and nobody the stream
                 live, scored = self._bundles.refuse(service, live.version, error), None
         found = [self._finished(one) for one in (*scored.detections, *whole.detections)] if scored and whole else []
@@ -400,10 +400,9 @@ class ScoreStage:
 
     @staticmethod
     def _judge_whole(
-        known: _Known, scorer: Scorer, events: Events, windows: Windows, suppression: Suppression | None
+        known: _Known, judge: SessionScorer | None, events: Events, windows: Windows, suppression: Suppression | None
     ) -> ScoredSessions:
         """Judge the whole sessions that are over, where the bundle has detectors of them."""
-        judge = known.bucket.judge(scorer)
         if judge is None:
             return ScoredSessions()
         passed = known.bucket.store.passed

@@ -199,7 +199,7 @@ class Job:
         """What is raised with these lines."""
         events = self._parser.parse(lines).events
         windows = self._table.extend(events)
-        found = list(self._scorer.score(events, windows).detections)
+        found = list(self._scorer.score(events, windows, adopted=self._judge.adopted).detections)
         self._store.extend(events, windows)
         sessions, rows = self._store.finished(windows, self._gap)
         self._store.shrink()

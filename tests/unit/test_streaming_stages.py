@@ -399,8 +399,8 @@ def test_a_damaged_bundle_is_refused_at_once_and_not_read_again_with_every_batch
 
 def test_a_scorer_that_raises_costs_its_service_the_scores_and_nothing_else(bundle):
     class Broken:
-        def adopt(self, texts):
-            pass
+        def __init__(self):
+            self.bundle = bundle
 
         def score(self, *arguments):
             raise ZeroDivisionError("by accident")

@@ -233,3 +233,19 @@ def test_too_few_sessions_and_a_setting_make_no_detectors():
     assert bundle_of(off).ensemble == b""
     with pytest.raises(LearnError):
         bundle_of(count=5)
+
+
+def test_a_release_is_raised_until_it_is_adopted_and_a_fault_that_uses_no_new_line_still_is():
+    options = OPTIONS.model_copy(update={"detector": OPTIONS.detector.model_copy(update={"learning": "on"})})
+    run = Run(bundle_of(options))
+    run.feed(log(10_000, 200, start=10**7)[:-1], step=300)
+    assert not run.found
+    released = [
+        (at, text.replace("payment of", "invoice for")) for at, text in log(20_000, 2_000, {21_900: 9}, 2 * 10**7)
+    ]
+    run.feed(released, 2_000, step=300)
+    raised = {int(one.session) for one in run.found if one.kind == "event"}
+    assert set(range(20_000, 20_100)) <= raised, "nobody has said yet that this is normal"
+    assert {number for number in raised if number > 20_800} <= {21_900}
+    assert run.count("suppressed") > 300
+    assert 21_900 in {int(one.session) for one in run.whole}
