@@ -81,6 +81,9 @@ class DetectorOptions(Options):
     """Whether whole sessions are judged too once they are over, by several detectors (``docs/detectors.md``)."""
     learning: Literal["on", "off"] = "on"
     """Whether these detectors go on learning while they run: late, and never from what was raised."""
+    doubt: float = Field(default=0.0, ge=0.0, le=0.1)
+    """Kinds of sessions that a smaller share of the past is of are not learnt, and so raised until an engineer says
+    that they are normal; 0: all of the past is taken to be normal. For a past that nobody has looked through, 0.01."""
 
 
 class ServiceSettings(Options):

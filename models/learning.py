@@ -21,7 +21,7 @@ from models.base import Floats, SequenceModel, judge, unique_rows
 from models.bundle import NO_VERSION, Bundle, code_version, seal
 from models.calibration import Calibrated, calibrate
 from models.detectors import SESSION_DETECTORS
-from models.ensemble import Ensemble
+from models.ensemble import Ensemble, doubtful
 from models.finished import Sessions
 from models.memory import window_hashes
 from models.ngram import NGram
@@ -216,6 +216,9 @@ def learn_sessions(sessions: Sessions, settings: ServiceSettings) -> bytes:
     """
     if settings.detector.sessions == "off" or len(np.unique(sessions.groups())) < MIN_SESSIONS:
         return b""
+    if settings.detector.doubt:
+        trusted = ~doubtful(sessions.groups(), sessions.kinds(), settings.detector.doubt)
+        sessions = sessions.take(np.flatnonzero(trusted))
     held = newest(sessions)
     ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], settings.budget.false_alarm_rate)
     ensemble.learn(sessions.take(np.flatnonzero(~held)))

@@ -249,3 +249,18 @@ def test_a_release_is_raised_until_it_is_adopted_and_a_fault_that_uses_no_new_li
     assert {number for number in raised if number > 20_800} <= {21_900}
     assert run.count("suppressed") > 300
     assert 21_900 in {int(one.session) for one in run.whole}
+
+
+def test_what_few_of_the_past_did_is_learnt_unless_it_is_doubted():
+    def raised(doubt):
+        detector = OPTIONS.detector.model_copy(update={"doubt": doubt})
+        options = OPTIONS.model_copy(update={"detector": detector})
+        past = log(1_000, LEARNT)
+        past = [(at, text.replace("taken", "refused twice") if "order 1100 " in text else text) for at, text in past]
+        data = build([lines_of(past)], options)
+        bundle = learn(data.material, options, fit_ngram, created_ms=T0, sessions=data.sessions)
+        shown = [(at, text.replace("taken", "refused twice") if "10050 " in text else text) for at, text in SHOWN_LOG]
+        return {one.session for one in Run(bundle).feed(shown).whole}
+
+    assert "10050" not in raised(0.0)
+    assert "10050" in raised(0.01)
