@@ -45,6 +45,7 @@ def test_the_jvm_makes_the_same_keys(jvm, stem, number):
     assert number_of(key.removeprefix(stem)) == number
 
 
+@settings(deadline=None)
 @given(TOPICS, st.sampled_from([2, 4, 8, 16, 32]), st.sampled_from([2, 4, 8]))
 def test_keys_of_a_stem_are_spread_evenly(stem, keys, instances):
     held = Counter(key_group(placed(stem, number)) * instances // GROUPS for number in range(keys))

@@ -22,7 +22,7 @@ from streaming.stages import ParseStage, ScoreStage
 from tests.packing import pack
 from training.dataset import build
 
-SERVICE, TOPIC = "shop", "logs.shop"
+SERVICE = "shop"
 OPTIONS = ServiceSettings(
     service=SERVICE,
     session=SessionOptions(by="identifier", pattern=r"order ([0-9]+)", gap_seconds=60),
@@ -60,15 +60,15 @@ def log(first, count, odd=(), start=0):
     ]
 
 
-def lines_of(rows, first=0):
+def lines_of(rows, first=0, service=SERVICE):
     arrivals = np.array([at for at, _ in rows])
     return Lines.from_list(
-        SERVICE, TOPIC, 0, np.arange(first, first + len(rows)), arrivals, [t.encode() for _, t in rows]
+        service, f"logs.{service}", 0, np.arange(first, first + len(rows)), arrivals, [t.encode() for _, t in rows]
     )
 
 
 def bundle_of(options=OPTIONS, count=LEARNT):
-    data = build([lines_of(log(1_000, count))], options)
+    data = build([lines_of(log(1_000, count), service=options.service)], options)
     return learn(data.material, options, fit_ngram, created_ms=T0, sessions=data.sessions)
 
 
