@@ -9,7 +9,7 @@ import numpy as np
 import psutil
 import pytest
 
-from contracts.records import BundlePointer, DeadLetter, Detection, Move, Statistic
+from contracts.records import BundlePointer, DeadLetter, Detection, Move, Settings, Statistic
 from contracts.service import DetectorOptions, ServiceSettings
 from contracts.settings import AppSettings
 from deploy.status import read_status
@@ -20,15 +20,16 @@ from parsing.events import Lines
 from parsing.parser import Parser
 from storage.broker import admin, producer, read_all
 from storage.bulk import BulkSender
-from storage.control import ControlView, ControlWriter, key_of
+from storage.control import SWAP_SECONDS, ControlView, ControlWriter, key_of
 from storage.files import open_files
 from streaming.buckets import Saved
 from streaming.bundles import Bundles
 from streaming.names import FRAME_BYTES, FRAME_LINES
 from streaming.stages import ParseStage, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
-from tests.machine import wait_for
+from tests.machine import patience, wait_for
 from tests.packing import pack
+from tests.unit import test_whole_stage as whole
 
 JOB = "e2e-job"
 TOPICS = r"logs\.job-.*"
@@ -244,6 +245,32 @@ def test_a_killed_taskmanager_changes_no_detection(stack):
     assert len(wanted) > 1000
     assert {one.id for one in detections(stack, service)} == wanted
     assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_whole_sessions_are_judged_as_by_the_core_alone_through_a_kill(stack):
+    service, topic = "job-whole", "logs.job-whole"
+    options = whole.OPTIONS.model_copy(update={"service": service})
+    bundle = whole.bundle_of(options)
+    version = Registry(open_files(stack.hdfs), stack.hdfs.root).publish(bundle)
+    make_topic(stack, topic)
+    with ControlWriter(stack) as control:
+        control.put(Settings(settings=options), pointer(service, version))
+    time.sleep(patience(SWAP_SECONDS))  # nobody says when both operators know
+    lines = [text.encode() for _, text in whole.SHOWN_LOG]
+    send(stack, topic, lines[: len(lines) // 2])
+    wait_for(lambda: scored(stack, topic), len(lines) // 2)
+    part = next(part for part in read_status(stack.home).parts if part.name == "taskmanager")
+    os.kill(part.pid, signal.SIGKILL)
+    send(stack, topic, lines[len(lines) // 2 :])
+    core = whole.Run(bundle).feed(whole.SHOWN_LOG)
+    wanted = {(one.id, one.kind, one.detector) for one in core.found}
+    assert {one.session for one in core.whole} == {str(number) for number in whole.ODD}
+    wait_for(lambda: {(one.id, one.kind, one.detector) for one in detections(stack, service)}, wanted, seconds=150)
+    # The newest are not over yet: the last line is in one bucket only.
+    assert sum(one.sessions_judged for one in statistics(stack, topic, "score")) > whole.SHOWN / 2
+    found = next(one for one in detections(stack, service) if one.kind == "session")
+    assert found.headline == found.reasons[0].sentence
+    assert found.bundle == version
 
 
 def test_stopped_with_a_savepoint_it_goes_on_where_it_was(stack):
