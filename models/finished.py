@@ -41,6 +41,12 @@ def level_number(level: str) -> int:
     return LEVELS.index(word) if word in LEVELS else 0
 
 
+def level_numbers(levels: pl.Series) -> Ints:
+    """[n] The number of each level of a column."""
+    spelt = levels.unique().to_list()
+    return levels.replace_strict(spelt, [level_number(one) for one in spelt], return_dtype=pl.Int64()).to_numpy()
+
+
 def mix(one: Ids, other: Ids) -> Ids:
     """Hash two columns of 64 bits to one; the arithmetic wraps around."""
     mixed: Ids = (one ^ (other * _SEED)) * _PRIME
@@ -199,8 +205,6 @@ class Sessions:
         place[np.argsort(last)] = np.arange(len(first))  # sessions in the order of their last events
         rows = np.argsort(place[number], kind="stable")
         starts = np.concatenate([[0], np.cumsum(np.bincount(place[number]))]).astype(np.int64)
-        spelt = frame["level"].unique().to_list()
-        numbers = frame["level"].replace_strict(spelt, [level_number(one) for one in spelt], return_dtype=pl.Int64())
         times = frame["time"].to_numpy()[rows]
         closed = times[starts[1:] - 1] if closed_ms is None else np.full(len(first), closed_ms, dtype=np.int64)
         return cls(
@@ -208,7 +212,7 @@ class Sessions:
             starts,
             frame["template"].to_numpy()[rows],
             times,
-            numbers.to_numpy()[rows],
+            level_numbers(frame["level"])[rows],
             closed,
             np.zeros(len(first), dtype=np.int64),
             events.templates,

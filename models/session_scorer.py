@@ -63,6 +63,7 @@ class SessionScorer:
         self._manifest = scorer.bundle.manifest
         self._running = Running(scorer.bundle.detectors())
         self._learns = self._manifest.settings.detector.learning == "on"
+        self._was_loaded = False
         self.adopted: set[int] = set()
         """Templates that the bundle does not know and a release has made normal (``models.running.Releases``)."""
 
@@ -73,7 +74,7 @@ class SessionScorer:
 
     def dump(self) -> bytes:
         """Encode what is known now; empty where that is what the bundle knows."""
-        return self._running.ensemble.dump() if self.learnt else b""
+        return self._running.ensemble.dump() if self.learnt or self._was_loaded else b""
 
     def load(self, data: bytes) -> None:
         """Go on from what ``dump`` wrote.
@@ -83,6 +84,7 @@ class SessionScorer:
         """
         if data:
             self._running.ensemble.load(data)
+            self._was_loaded = True
 
     def score(
         self, sessions: Sessions, ends: Ends, rows: Ints, topic: str, suppression: Suppression | None = None
@@ -97,7 +99,7 @@ class SessionScorer:
             suppression: what engineers have accepted: it is not raised.
         """
         if not len(sessions):
-            return ScoredSessions()
+            return ScoredSessions(passed=len(ends))
         before = self.learnt
         order = np.argsort(sessions.closed, kind="stable")
         known = self._scorer.known_as(sessions.templates)
@@ -111,7 +113,9 @@ class SessionScorer:
         ]
         asked = [(one, *(suppression.ask(Place.of(one)) if suppression else (True, None))) for one in found]
         kept = [escalated(one, why) for one, is_raised, why in asked if is_raised]
-        return ScoredSessions(kept, len(sessions), len(found) - len(kept), learnt=self.learnt - before)
+        return ScoredSessions(
+            kept, len(sessions), len(found) - len(kept), passed=len(ends) - len(rows), learnt=self.learnt - before
+        )
 
     def _adopt(self, sessions: Sessions) -> None:
         new = self._scorer.bundle.vocabulary.indices(sessions.templates) == UNKNOWN_INDEX

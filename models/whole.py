@@ -19,7 +19,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from models.encoding import StateError, pack, unpack
-from models.finished import Sessions, level_number
+from models.finished import Sessions, level_numbers
 from models.sessions import PADDING, Flags, Ids, Ints, Windows
 from parsing.events import Events, string_hashes
 
@@ -53,8 +53,6 @@ class WholeSessions:
         self._serials: Ints = np.zeros(0, dtype=np.int64)  # of the newest batch's events,
         self._owners: Ints = np.zeros(0, dtype=np.int64)  # and their sessions
         self._clear()
-        self.passed = 0
-        """Ended sessions that were not given out: too long, or not seen from their beginning."""
 
     def __len__(self) -> int:
         """Sessions kept."""
@@ -82,19 +80,16 @@ class WholeSessions:
         self._clock += 1
         self._mark(numbers[self._count[numbers] > MOST_EVENTS])
         fit = np.flatnonzero(self._flag[owners] != _UNFIT)
-        frame = events.frame
-        spelt = frame["level"].unique().to_list()
-        levels = frame["level"].replace_strict(spelt, [level_number(one) for one in spelt], return_dtype=pl.UInt8())
         self._append(
             owners[fit],
             windows.targets[which[fit]],
             events.column("time")[rows[fit]],
-            levels.to_numpy()[rows[fit]],
+            level_numbers(events.frame["level"])[rows[fit]].astype(np.uint8),
         )
         self._dirty.append(numbers)
 
     def finished(self, windows: Windows, gap_ms: int) -> tuple[Sessions, Ints]:
-        """The sessions that ended, and their rows in ``windows.ends``: [n].
+        """The sessions that ended, and their rows in ``windows.ends``: [n]; those that are unfit are not among them.
 
         Call it once for each ``windows``, after ``extend``; then make room with ``shrink``.
         """
@@ -109,7 +104,6 @@ class WholeSessions:
         for row in order.tolist():
             number = int(numbers[row])
             if number < 0 or self._flag[number] == _UNFIT or lengths[row] < 1:
-                self.passed += 1
                 continue
             seen[row] = self._seen[number]
             self._seen[number] = lengths[row]

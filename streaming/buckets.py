@@ -21,6 +21,7 @@ from models.session_scorer import SessionScorer
 from models.sessions import Ints, SessionStateError, SessionTable, Windows, gap_of
 from models.whole import WholeSessions
 from parsing.events import Events
+from streaming.bundles import SCORERS_KEPT
 
 MOST_CHANGES = 200
 """Changes behind a whole: each takes about a millisecond to restore."""
@@ -28,8 +29,6 @@ SMALL = 64 * 1024
 """Changes of fewer bytes are no reason to write a whole."""
 MOST_UNSAVED = 2_000
 """Sessions learnt since the last whole."""
-JUDGES_KEPT = 2
-"""As many as ``streaming.bundles`` keeps scorers of a service."""
 
 _LENGTH = struct.Struct("<I")
 
@@ -103,7 +102,7 @@ class Bucket:
             if self._learnt[0] == version:
                 judge.load(self._learnt[1])
         self._judges[version] = judge
-        while len(self._judges) > JUDGES_KEPT:
+        while len(self._judges) > SCORERS_KEPT:
             del self._judges[next(iter(self._judges))]
         return judge
 

@@ -13,7 +13,7 @@ Both keep their tables in memory, ask for saved state only when a key is new to 
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 
 import numpy as np
@@ -363,8 +363,8 @@ class ScoreStage:
             known.newest = int(events.column("arrival").max()), int(events.column("time").max())
         scored = whole = None
         if live.scorer is not None:
-            suppression = self._suppressions.of(service, key)
             try:
+                suppression = self._suppressions.of(service, key)
                 judge = known.bucket.judge(live.scorer)
                 scored = live.scorer.score(events, windows, suppression, judge.adopted if judge else frozenset())
                 whole = self._judge_whole(known, judge, events, windows, suppression)
@@ -405,10 +405,8 @@ class ScoreStage:
         """Judge the whole sessions that are over, where the bundle has detectors of them."""
         if judge is None:
             return ScoredSessions()
-        passed = known.bucket.store.passed
         sessions, rows = known.bucket.finished(events, windows)
-        scored = judge.score(sessions, windows.ends, rows, known.topic, suppression)
-        return replace(scored, passed=known.bucket.store.passed - passed)
+        return judge.score(sessions, windows.ends, rows, known.topic, suppression)
 
     def _finished(self, found: Detection) -> Detection:
         """The detection as it goes out: marked where it comes late, and never too large for a broker."""

@@ -110,13 +110,20 @@ def slices(log: Labelled) -> Week:
 def edit(week: Week, seed: int) -> Week:
     """Do to the week what happens to services; the same for the same seed."""
     chance = random.Random(seed)  # noqa: S311 (no secret)
-    lines, edits = week.lines, dict[str, set[str]]()
-    lines = _peak(lines)
+    lines, edits = _peak(week.lines), dict[str, set[str]]()
     lines, edits["release"] = _release(lines, week.templates, chance)
     lines, edits["host"] = _host_dies(lines)
     for day in FAULT_DAYS:
         lines, edits[f"fault {day}"] = _fault(lines, day, chance)
     return Week(sorted(lines, key=lambda one: one.at), week.templates, edits)
+
+
+def _begins(lines: Sequence[Line]) -> dict[str, float]:
+    """When the first line of each block is written; lines in order."""
+    first: dict[str, float] = {}
+    for line in lines:
+        first.setdefault(line.block, line.at)
+    return first
 
 
 def _release(lines: list[Line], templates: dict[int, str], chance: random.Random) -> tuple[list[Line], set[str]]:
@@ -140,9 +147,7 @@ def _release(lines: list[Line], templates: dict[int, str], chance: random.Random
 
 def _peak(lines: list[Line]) -> list[Line]:
     """Blocks that begin in two hours come three times, under other names."""
-    first: dict[str, float] = {}
-    for line in lines:
-        first.setdefault(line.block, line.at)
+    first = _begins(lines)
     low, high = (PEAK_DAY * DAY_S + second for second in PEAK_S)
     chosen = {block for block, at in first.items() if low <= at < high}
     made = list(lines)
@@ -168,9 +173,7 @@ def _host_dies(lines: list[Line]) -> tuple[list[Line], set[str]]:
 
 def _fault(lines: list[Line], day: int, chance: random.Random) -> tuple[list[Line], set[str]]:
     """Five blocks that begin within ten minutes end with an exception after their third line."""
-    first: dict[str, float] = {}
-    for line in lines:
-        first.setdefault(line.block, line.at)
+    first = _begins(lines)
     begun = sorted((at, block) for block, at in first.items() if day * DAY_S <= at < (day + 1) * DAY_S - 2 * FAULT_S)
     start = chance.choice(begun)[0]
     chosen = {block for _, block in [one for one in begun if one[0] >= start][:FAULTY]}
@@ -241,10 +244,7 @@ def evaluate_week(
 
 
 def _figures(week: Week, found: dict[int, list[Detection]], rate: float) -> dict[str, Any]:
-    first: dict[str, int] = {}
-    for line in week.lines:
-        first.setdefault(line.block, week.day_of(line))
-    begun = Counter(first.values())
+    begun = Counter(int(at // DAY_S) for at in _begins(week.lines).values())
     edited = set().union(*week.edits.values())
     days = [
         {

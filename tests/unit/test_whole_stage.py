@@ -181,8 +181,12 @@ def test_what_was_normal_is_learnt_late_and_comes_back_with_the_state():
     scorer = run.score._bundles.of(SERVICE, [run.bundle.manifest.version], {}).scorer
     judge = restored.judge(scorer)
     assert judge is not None
-    assert judge.dump() == b""  # nothing learnt since
     assert judge._running.ensemble.dump() != run.bundle.ensemble
+    # It has learnt nothing since, and what it knew is in the next whole all the same.
+    restored.resize(4, options.session)
+    whole, _ = restored.save()
+    again = Bucket.restored(Saved(whole, []), 4, options.session).judge(scorer)
+    assert again.dump() == judge.dump() == judge._running.ensemble.dump()
 
 
 def test_an_accepted_kind_is_not_raised(bundle):
