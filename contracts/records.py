@@ -182,7 +182,9 @@ class Statistic(Record):
     windows_remembered: int = 0
     """Windows answered from memory, without a call of the model."""
     unknown: int = 0
-    """Events whose template the bundle does not know."""
+    """Events whose template the bundle does not know,"""
+    reworded: int = 0
+    """and of these, those of one that it knows in other words, as after a release: they are judged as that one."""
     detections: dict[str, int] = Field(default_factory=dict)
     """By detector."""
     suppressed: int = 0

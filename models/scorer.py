@@ -25,6 +25,7 @@ from models.memory import Memory, window_hashes
 from models.sessions import END, PADDING, Flags, Ids, Ints, Windows
 from models.verdicts import Place, Suppression, escalated
 from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX
+from models.wording import Wordings, is_rewording
 from parsing.events import Events, template_hex
 
 EXPECTED = 5
@@ -45,7 +46,9 @@ class Scored:
     windows: int
     windows_remembered: int
     unknown: int
-    """Events whose template the bundle does not know."""
+    """Events whose template the bundle does not know,"""
+    reworded: int
+    """and of these, those of a known one in other words."""
     suppressed: int
     """Findings not raised because of a verdict."""
 
@@ -68,31 +71,68 @@ class Scorer:
         self._sessions, self._streams = bundle.calibrated("session"), bundle.calibrated("stream")
         self._memory = Memory(memory_bits)
         self._texts: dict[int, str] = {}
+        self._wordings = Wordings(one.text for one in bundle.vocabulary.entries)
+        self._reworded: dict[int, int] = {}  # unknown template -> position of the known one that it is in other words
 
     def adopt(self, texts: Mapping[int, str]) -> None:
-        """Learn texts of templates (a catalogue's): known by another id, they are recognised by their exact text."""
+        """Learn texts of templates (a catalogue's): known by another id, they are recognised by their exact text.
+
+        One that is new and says nearly what a known one says is taken for that one (``models.wording``).
+        """
         known = self.bundle.vocabulary
         strange = {template: text for template, text in texts.items() if self._texts.get(template) != text}
         strange = {template: text for template, text in strange.items() if template not in known}
         if known.recognise(strange):
             self._memory.clear()
+        for template, text in strange.items():
+            number, alike = self._wordings.nearest(text)
+            if template not in known and is_rewording(text, self._wordings.texts[number] if alike else "", alike):
+                self._reworded[template] = FIRST_INDEX + number
+                self._memory.clear()
         self._texts |= strange
         while len(self._texts) > MAX_TEXTS:
-            del self._texts[next(iter(self._texts))]
+            oldest = next(iter(self._texts))
+            del self._texts[oldest]
+            self._reworded.pop(oldest, None)
 
     def alias(self, template: int, root: int) -> None:
         """Learn that lines of a template may come under another id (an alias of the catalogue)."""
         if self.bundle.vocabulary.same(template, root):
             self._memory.clear()
 
-    def known_as(self, templates: Ids) -> Ids:
-        """The ids under which the bundle knows templates, [n]; of those it does not know, their own."""
+    def known_as(self, templates: Ids, owners: Ints) -> Ids:
+        """The ids under which the bundle knows templates, [n]; of those it does not know, their own.
+
+        A template that is a known one in other words counts as that one, unless its owner (a session, a window) holds
+        that one, too: then both are there.
+        """
         known = self.bundle.vocabulary
         indices = known.indices(templates)
+        if self._reworded and (unknown := np.flatnonzero(indices == UNKNOWN_INDEX)).size:
+            became = self._reworded_as(templates[unknown])
+            size = len(known) + FIRST_INDEX
+            held = np.isin(owners[unknown] * size + became, owners * size + indices)
+            indices[unknown] = np.where(held, UNKNOWN_INDEX, became)
         found = indices > UNKNOWN_INDEX
         ids: Ids = templates.copy()
         ids[found] = known.templates[indices[found] - FIRST_INDEX]
         return ids
+
+    def _reworded_as(self, templates: Ids) -> Ints:
+        """Positions of the known templates that these are in other words, else ``UNKNOWN_INDEX``: [n]."""
+        distinct, where = np.unique(templates, return_inverse=True)
+        became = np.array([self._reworded.get(one, UNKNOWN_INDEX) for one in distinct.tolist()], dtype=np.int64)
+        positions: Ints = became[where.reshape(-1)]
+        return positions
+
+    def _windows_as_known(self, contexts: Ids, targets: Ids) -> tuple[Ids, Ids]:
+        """Windows with the ids under which the bundle knows their templates: [n, window] and [n]."""
+        if not self._reworded:
+            return contexts, targets
+        cells = np.column_stack([contexts, targets])
+        owners = np.repeat(np.arange(len(cells), dtype=np.int64), cells.shape[1])
+        cells = self.known_as(cells.reshape(-1), owners).reshape(cells.shape)
+        return cells[:, :-1], cells[:, -1]
 
     def texts(self, templates: Ids) -> dict[int, str]:
         """Texts of templates, as far as they are known here."""
@@ -123,7 +163,7 @@ class Scorer:
         self.adopt(events.templates)
         n = len(windows) if self.bundle.manifest.end_event else windows.events
         if not n:
-            return Scored([], 0, 0, 0, 0)
+            return Scored([], 0, 0, 0, 0, 0)
         surprises, ranks, remembered = self._judge(windows, n)
         streams = windows.streams[:n]
         over = self._over(surprises, ranks, streams)
@@ -134,8 +174,16 @@ class Scorer:
         detections = self._explain(events, windows, kept, surprises, ranks) if len(kept) else []
         detections = [escalated(found, why) for found, why in zip(detections, wanted.values(), strict=True)]
         detections = list(worst_by_id(detections).values())
-        unknown = np.count_nonzero(self.bundle.vocabulary.indices(windows.targets[: windows.events]) == UNKNOWN_INDEX)
-        return Scored(detections, n, int(np.count_nonzero(remembered)), int(unknown), len(raised) - len(kept))
+        targets = windows.targets[: windows.events]
+        unknown = targets[self.bundle.vocabulary.indices(targets) == UNKNOWN_INDEX]
+        return Scored(
+            detections,
+            windows=n,
+            windows_remembered=int(np.count_nonzero(remembered)),
+            unknown=len(unknown),
+            reworded=int(np.count_nonzero(self._reworded_as(unknown) > UNKNOWN_INDEX)),
+            suppressed=len(raised) - len(kept),
+        )
 
     def _wanted(
         self, events: Events, windows: Windows, raised: Ints, suppression: Suppression | None
@@ -170,7 +218,7 @@ class Scorer:
         if len(missing):
             distinct, first, where = np.unique(hashes[missing], return_index=True, return_inverse=True)
             rows = missing[first]
-            answer = self.bundle.judge(windows.contexts[rows], windows.targets[rows])
+            answer = self.bundle.judge(*self._windows_as_known(windows.contexts[rows], windows.targets[rows]))
             surprises[missing], ranks[missing] = answer.surprises[where], answer.ranks[where]
             self._memory.store(distinct, answer.surprises, answer.ranks)
         return surprises, ranks, remembered
@@ -193,7 +241,8 @@ class Scorer:
         """Make the detections of the windows ``which``, with their evidence."""
         known = self.bundle.vocabulary
         distinct, where = np.unique(windows.contexts[which], axis=0, return_inverse=True)
-        likeliest = expected(self.bundle.model, known.indices(distinct), EXPECTED)
+        asked, _ = self._windows_as_known(distinct, np.full(len(distinct), PADDING, dtype=np.uint64))
+        likeliest = expected(self.bundle.model, known.indices(asked), EXPECTED)
         named = [
             tuple(
                 Expected(template=template_hex(known.template(i)), text=known.text(i), probability=min(1.0, chance))

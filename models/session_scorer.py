@@ -102,7 +102,7 @@ class SessionScorer:
             return ScoredSessions(passed=len(ends))
         before = self.learnt
         order = np.argsort(sessions.closed, kind="stable")
-        known = self._scorer.known_as(sessions.templates)
+        known = self._scorer.known_as(sessions.templates, sessions.owners)
         sessions = replace(sessions, templates=known, texts=self._scorer.texts(known)).take(order)
         judged = self._running.judge(sessions) if self._learns else self._running.ensemble.judge(sessions)
         if self._learns:

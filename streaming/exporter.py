@@ -135,7 +135,10 @@ class Metrics:
         self.scored = counter("scored_lines", "Lines scored by a bundle.")
         self.windows = counter("windows", "Windows scored, from memory or computed by the model.", "outcome")
         self.whole_sessions = counter("whole_sessions", "Ended sessions, by what became of them as a whole.", "outcome")
-        self.unknown = counter("unknown_events", "Events whose template the bundle does not know.")
+        self.unknown, self.reworded = (
+            counter("unknown_events", "Events whose template the bundle does not know."),
+            counter("reworded_events", "Of these, those of one that it knows in other words."),
+        )
         self.detections = counter("detections", "Detections, each counted once.", "detector")
         self.late = counter(
             "late_detections", "Detections on lines scored long after their arrival; they page nobody.", "detector"
@@ -193,6 +196,7 @@ class Metrics:
             self.forgotten,
             self.scored,
             self.unknown,
+            self.reworded,
             self.suppressed,
         ):
             metric.labels(service)
@@ -269,6 +273,7 @@ class Metrics:
             add(self.whole_sessions, record.sessions_passed, "passed")
             add(self.whole_sessions, record.sessions_learnt, "learnt")
             add(self.unknown, record.unknown)
+            add(self.reworded, record.reworded)
             add(self.suppressed, record.suppressed)
             if record.lines:
                 self.latency.labels(service).observe(max(0, record.emitted_ms - record.newest_arrival_ms) / 1000)

@@ -388,6 +388,7 @@ class ScoreStage:
             windows=len(windows),
             windows_remembered=scored.windows_remembered if scored else 0,
             unknown=scored.unknown if scored else 0,
+            reworded=scored.reworded if scored else 0,
             suppressed=(scored.suppressed if scored else 0) + (whole.suppressed if whole else 0),
             sessions_judged=whole.judged if whole else 0,
             sessions_passed=whole.passed if whole else 0,

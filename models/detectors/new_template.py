@@ -5,7 +5,6 @@ are alike and the session that holds it does not hold the known one as well, it 
 after a release, and from then on counts as it.
 """
 
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -16,18 +15,11 @@ from models.detector import Detector, Evidence, Numbers, Part
 from models.finished import Sessions
 from models.sessions import Ints
 from models.templates import MAX_TEMPLATES, Templates, distinct, widened
+from models.wording import ALIKE, Wordings
 
-ALIKE = 0.6
-"""Share of words in common from which on a template is another one reworded: two of eight may differ."""
 WARM_SESSIONS = 50
 WARM_MS = 600_000
 """Below so many sessions, or so much time between the first and the last of them, nothing is new: all is."""
-MAX_CHARACTERS = 256
-"""Of a template's text kept to compare its words."""
-
-COMMON = 64
-"""A word of more templates than that says little of which one a line is: it is not looked up, only counted."""
-_PUNCTUATION = "()[]{}\"',;:.!?"
 
 
 class NewTemplate(Detector[Sessions]):
@@ -41,10 +33,9 @@ class NewTemplate(Detector[Sessions]):
         super().__init__()
         self._bags = Counts()  # of the sessions learnt
         self._templates = Templates()
-        self._texts: list[str] = []  # [k]
+        self._wordings = Wordings()  # [k]
         self._same: Ints = np.zeros(0, dtype=np.int64)  # [k] the column that each counts as: its own, or an older one
         self._holding: Ints = np.zeros(0, dtype=np.int64)  # [k] sessions that held each template, in any words
-        self._by_word: dict[str, list[int]] = {}
         self._sessions = 0
         self._since = self._until = 0  # ms, ends of the first and last session learnt
 
@@ -87,7 +78,7 @@ class NewTemplate(Detector[Sessions]):
         event = int(surprises.argmax())
         template = int(one.templates[event])
         known = bool(self._templates.columns(one.templates[event : event + 1])[0] < len(self._templates))
-        nearest, _ = (-1, 0.0) if known else self._nearest(_cut(one.texts.get(template, "")))
+        nearest, _ = (-1, 0.0) if known else self._wordings.nearest(one.texts.get(template, ""))
         related = (int(self._templates.ids[nearest]),) if nearest >= 0 else ()
         part = Part(template, 1.0, float(np.exp(-surprises[event])) if known else 0.0)
         return Evidence(self.name, "rare" if known else "new", "chance", (part,), event=event, related=related)
@@ -101,7 +92,7 @@ class NewTemplate(Detector[Sessions]):
         self._holding = widened(self._holding, width)
         for theirs, column in enumerate(columns.tolist()):
             if known <= column < width:
-                self._add_text(column, other._texts[theirs])
+                self._wordings.add(other._wordings.texts[theirs])
                 same = int(columns[other._same[theirs]])
                 self._same[column] = same if same < width else column
         kept = columns < width
@@ -115,7 +106,7 @@ class NewTemplate(Detector[Sessions]):
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """See ``Detector.columns``."""
-        text = "\n".join(self._texts).encode(errors="replace")
+        text = "\n".join(self._wordings.texts).encode(errors="replace")
         return {
             "templates": self._templates.ids,
             **self._bags.columns("bags"),
@@ -135,9 +126,7 @@ class NewTemplate(Detector[Sessions]):
         self._sessions, self._since, self._until = (int(one) for one in columns["seen"].astype(np.int64))
         if not len(texts) == len(self._templates) == len(self._holding) == len(self._same):
             raise ValueError(f"{len(texts)} texts and {len(self._holding)} counts of {len(self._templates)} templates")
-        self._texts, self._by_word = [], {}
-        for column, text in enumerate(texts):
-            self._add_text(column, text)
+        self._wordings = Wordings(texts)
 
     def _warm(self, sessions: int = 0, now: int = 0) -> bool:
         """Whether enough is known, with so many sessions more, up to a time (ms)."""
@@ -147,18 +136,13 @@ class NewTemplate(Detector[Sessions]):
         """Take in the text of a template that was first met in these items: is it an older one in other words?"""
         event = int((items.templates == self._templates.ids[column]).argmax())
         session = int(items.owners[event])
-        text = _cut(items.texts.get(int(items.templates[event]), ""))
+        text = items.texts.get(int(items.templates[event]), "")
         if self._warm(session, int(items.closed[session])):
             held = self._templates.columns(items.templates[items.rows(session)])
-            nearest, alike = self._nearest(text)
+            nearest, alike = self._wordings.nearest(text)
             if alike >= ALIKE and nearest not in held:
                 self._same[column] = self._same[nearest]
-        self._add_text(column, text)
-
-    def _add_text(self, column: int, text: str) -> None:
-        self._texts.append(text)
-        for word in _words(text):
-            self._by_word.setdefault(word, []).append(column)
+        self._wordings.add(text)
 
     def _surprises(self, items: Sessions) -> Numbers:
         """[e] Minus the logarithm of the share of normal sessions that hold each event's template."""
@@ -169,32 +153,10 @@ class NewTemplate(Detector[Sessions]):
         nearest: dict[int, tuple[int, float]] = {}
         for event, template in zip(unknown.tolist(), items.templates[unknown].tolist(), strict=True):
             if template not in nearest:
-                nearest[template] = self._nearest(_cut(items.texts.get(template, "")))
+                nearest[template] = self._wordings.nearest(items.texts.get(template, ""))
             column, alike = nearest[template]
             if alike >= ALIKE and column not in held[items.rows(int(owners[event]))]:
                 columns[event] = column
         columns = np.append(self._same, len(self._same))[columns]
         surprises: Numbers = -np.log((holding[columns] + 0.5) / (self._sessions + 1))
         return np.maximum(surprises, 0.0)
-
-    def _nearest(self, text: str) -> tuple[int, float]:
-        """Column and likeness of the known template with most words in common; -1 where there is none."""
-        words = _words(text)
-        listed = [self._by_word.get(word, []) for word in words]
-        likeness = {}
-        for column in {column for columns in listed if len(columns) <= COMMON for column in columns}:
-            others = _words(self._texts[column])
-            likeness[column] = len(words & others) / len(words | others)
-        nearest = max(likeness, key=lambda column: (likeness[column], -column), default=-1)
-        return nearest, likeness.get(nearest, 0.0)
-
-
-@lru_cache(maxsize=1 << 14)
-def _words(text: str) -> frozenset[str]:
-    """Words of a template's text, without its variable parts."""
-    words = (word.strip(_PUNCTUATION) for word in text.lower().split() if "<" not in word)
-    return frozenset(word for word in words if word)
-
-
-def _cut(text: str) -> str:
-    return " ".join(text[:MAX_CHARACTERS].split())

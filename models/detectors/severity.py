@@ -4,8 +4,6 @@ An ERROR rule alone raises 164 groups an hour on Train Ticket: services are norm
 how many normal sessions hold each level and each word, and only what few of them hold is strange.
 """
 
-import re
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -15,18 +13,10 @@ from models.counts import Counts
 from models.detector import Detector, Evidence, Numbers, Part
 from models.finished import LEVELS, Sessions
 from models.sessions import Ints
+from models.wording import TROUBLE, trouble_in
 
-WORDS = (
-    *("abort", "assert", "cannot", "corrupt", "crash", "critical", "denied", "died", "error", "exception", "exceeded"),
-    *("exhausted", "fail", "fatal", "fault", "forbidden", "illegal", "invalid", "kill", "lost", "missing", "not found"),
-    *("overflow", "panic", "refuse", "reject", "reset", "timeout", "timed out", "unable", "unauthor", "unavailable"),
-    *("unexpected", "unreachable", "violat", "warn"),
-)
-"""Beginnings of words, in lower case."""
 _LOUD = LEVELS.index("WARN")
-_FEATURES = (*LEVELS[_LOUD:], *WORDS)
-_WORD = re.compile(r"(?<![a-z])(" + "|".join(map(re.escape, WORDS)) + ")")
-_HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_FEATURES = (*LEVELS[_LOUD:], *TROUBLE)
 
 
 class Severity(Detector[Sessions]):
@@ -94,17 +84,11 @@ class Severity(Detector[Sessions]):
 def _has(items: Sessions) -> NDArray[np.bool_]:
     """[e, features] Which levels and words each event has."""
     ids, where = np.unique(items.templates, return_inverse=True)
-    words = np.zeros((len(ids), len(WORDS)), dtype=np.bool_)
+    words = np.zeros((len(ids), len(TROUBLE)), dtype=np.bool_)
     for i, template in enumerate(ids.tolist()):
-        words[i, _words_in(items.texts.get(template, ""))] = True
+        words[i, list(trouble_in(items.texts.get(template, "")))] = True
     levels = items.levels[:, None] == np.arange(_LOUD, len(LEVELS))
     return np.hstack([levels, words[where.reshape(-1)]])
-
-
-@lru_cache(maxsize=1 << 14)
-def _words_in(text: str) -> list[int]:
-    """Numbers of the words that a template's text has."""
-    return [WORDS.index(found) for found in _WORD.findall(_HUMPS.sub(" ", text).lower())]
 
 
 def _held(items: Sessions) -> NDArray[np.bool_]:

@@ -119,11 +119,12 @@ def test_a_scored_batch(metrics: Metrics) -> None:
     metrics.statistic(
         statistic("score", bucket=1, windows=90, windows_remembered=80, unknown=5, suppressed=2, sessions=30)
     )
-    metrics.statistic(statistic("score", bucket=2, windows=10, windows_remembered=0, sessions=12))
+    metrics.statistic(statistic("score", bucket=2, windows=10, windows_remembered=0, sessions=12, reworded=4))
     assert value(metrics, "scored_lines_total", service="web") == 200
     assert value(metrics, "windows_total", service="web", outcome="remembered") == 80
     assert value(metrics, "windows_total", service="web", outcome="computed") == 20
     assert value(metrics, "unknown_events_total", service="web") == 5
+    assert value(metrics, "reworded_events_total", service="web") == 4
     assert value(metrics, "suppressed_total", service="web") == 2
     assert value(metrics, "open_sessions", service="web") == 42
     assert value(metrics, "line_to_score_seconds_bucket", service="web", le="0.25") == 2

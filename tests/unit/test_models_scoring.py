@@ -401,6 +401,27 @@ def test_a_template_known_by_another_id_is_no_stranger(bundle):
     assert scored.detections == []
 
 
+@pytest.mark.parametrize(
+    ("rows", "text", "found"),
+    [
+        ([101, 102, 103, 900, 105], "template 104 now <NUM>", []),
+        ([101, 102, 103, 900], "template 104 failed <NUM>", [3]),  # a word of trouble is no other wording
+        ([101, 102, 103, 900], "something else", [3]),
+        ([101, 102, 109, 900], "template 104 now <NUM>", [2, 3]),  # judged as what it is, not waved through
+        ([101, 102, 103, 104, 900], "template 104 now <NUM>", [4]),  # the one it would be is there as well
+    ],
+)
+def test_a_known_line_in_other_words_is_judged_as_that_line(bundle, rows, text, found):
+    scorer = Scorer(bundle)
+    (scored,) = run(bundle, events_of([("x", one) for one in rows], templates={900: text}), scorer=scorer)
+    assert [one.offset for one in scored.detections] == found
+    assert scored.unknown == 1
+    assert scored.reworded == (text == "template 104 now <NUM>")
+    known = scorer.known_as(np.array(rows, dtype=np.uint64), np.zeros(len(rows), dtype=np.int64)).tolist()
+    is_other_wording = scored.reworded and 104 not in rows
+    assert known == ([104 if one == 900 else one for one in rows] if is_other_wording else rows)
+
+
 def test_one_odd_order_in_held_back_time_does_not_lift_the_bar_past_what_was_never_seen():
     class Sure:
         """Is all but certain of the first entry, whatever came before."""
