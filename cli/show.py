@@ -4,7 +4,7 @@ Log lines are foreign text: they are never read as markup, and control character
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -239,6 +239,11 @@ def _steps(told: "Explanation") -> RenderableType:
     return table
 
 
+def part_list(alerts: Sequence[Alert]) -> RenderableType:
+    """Draw the other alerts of an incident."""
+    return Group(Text("Other alerts of the incident", style="bold"), alert_list(alerts))
+
+
 def similar_list(alerts: Sequence[Alert]) -> RenderableType:
     """Draw alerts that are like one, with what engineers said of them."""
     parts: list[RenderableType] = [Text("Similar earlier alerts", style="bold"), alert_list(alerts)]
@@ -248,11 +253,25 @@ def similar_list(alerts: Sequence[Alert]) -> RenderableType:
     return Group(*parts)
 
 
-def alert_list(alerts: Sequence[Alert]) -> RenderableType:
-    """Draw alerts, two lines each: what is known of it, then its headline over the whole width."""
+def alert_list(alerts: Sequence[Alert], clocks: Mapping[str, int] | None = None) -> RenderableType:
+    """Draw alerts, two lines each: what is known of it, then its headline over the whole width.
+
+    With ``clocks`` (event time in each service, ms) they come incident by incident, and the first of each says where it
+    stands; a hook is before those that are part of the incident above.
+    """
+    listed, parts = set[str](), list[bool]()
+    for alert in alerts:
+        parts.append(clocks is not None and alert.incident.id in listed)
+        listed.add(alert.incident.id)
     facts = [
-        (alert.signature[:8], printable(alert.service, 40), f"{alert.count:,} times", _span(alert), _state(alert))
-        for alert in alerts
+        (
+            f"{'└ ' if is_part else ''}{alert.signature[:8]}",
+            printable(alert.service, 40),
+            f"{alert.count:,} times",
+            _span(alert),
+            _state(alert) + ("" if is_part or clocks is None else _life(alert, clocks[alert.service])),
+        )
+        for alert, is_part in zip(alerts, parts, strict=True)
     ]
     widths = [max(len(row[column]) for row in facts) for column in range(5)]
     lines: list[RenderableType] = []
@@ -272,6 +291,11 @@ def alert_list(alerts: Sequence[Alert]) -> RenderableType:
     return Group(*lines)
 
 
+def _life(alert: Alert, now_ms: int) -> str:
+    flood = ", part of a flood" if alert.incident.flood else ""
+    return f", {alert.incident.life(now_ms)}{flood}"
+
+
 def _state(alert: Alert) -> str:
     """Its state, and how far the verdict reaches that made it so."""
     verdict = alert.verdict
@@ -288,8 +312,8 @@ def _span(alert: Alert) -> str:
     return f"{first} to {last[11:] if first[:10] == last[:10] else last}"
 
 
-def alert_data(alert: Alert) -> dict[str, object]:
-    """Return an alert as plain values for ``--json``."""
+def alert_data(alert: Alert, clocks: Mapping[str, int]) -> dict[str, object]:
+    """Return an alert as plain values for ``--json``; ``clocks``: event time in each service, ms."""
     return {
         "service": alert.service,
         "signature": alert.signature,
@@ -303,6 +327,10 @@ def alert_data(alert: Alert) -> dict[str, object]:
         "verdict": alert.verdict.model_dump() if alert.verdict else None,
         "said": [one.model_dump() for one in alert.said],
         "headline": alert.headline,
+        "incident": alert.incident.id,
+        "origin": alert.incident.origin[1],
+        "life": alert.incident.life(clocks[alert.service]),
+        "flood": alert.incident.flood,
         "newest": alert.newest.id,
         "worst": alert.worst.id,
     }

@@ -42,6 +42,9 @@ def alerts(
 ) -> None:
     """List alerts, the newest first: the detections of one service with one detector and one template.
 
+    Those that hang together (docs/alerts.md) are one incident: the one in which it probably began comes first, and says
+    whether it is new, ongoing, escalating, quiet, resolved or regressed; the others hang below it.
+
     Examples:
       logcanary alerts
       logcanary alerts --service pay --all
@@ -59,15 +62,17 @@ def alerts(
     found = [alert for alert in read_alerts(state, service) if not wanted or alert.state == wanted]
     shown = [alert for alert in found if everything or wanted or alert.state not in SETTLED]
     hidden = len(found) - len(shown)
-    cut = shown[: top or None]
     from cli import show
+    from models.alerts import by_incident, event_clocks
 
+    cut = by_incident(shown)[: top or None]
+    clocks = event_clocks(found, int(time.time() * 1000))
     if as_json or state.json:
         for alert in cut:
-            state.emit(show.alert_data(alert))
+            state.emit(show.alert_data(alert, clocks))
         return
     if cut:
-        state.out.print(show.alert_list(cut))
+        state.out.print(show.alert_list(cut, clocks))
     else:
         whose = f" for {service}" if service else ""
         state.say(f"No open alert{whose}. `logcanary status` and the metrics say whether lines are being scored.")
@@ -91,19 +96,26 @@ def show_(
       logcanary alerts show 3fa2 --json
     """
     from cli import show
-    from models.alerts import resolve, similar
+    from models.alerts import event_clocks, resolve, similar
 
     state = shell(context)
     detections = read_detections(state)
     found = resolve(detections, name)
     alerts = group_with_verdicts(state, detections)
     alert = next(one for one in alerts if is_of(one, found))
-    like = similar(alert, alerts)
+    like, others = (
+        similar(alert, alerts),
+        [one for one in alerts if one.incident == alert.incident and one is not alert],
+    )
     if as_json or state.json:
+        clocks = event_clocks(alerts, int(time.time() * 1000))
         data = {"detection": found, "verdict": alert.verdict, "said": alert.said, "state": alert.state}
-        state.emit(data | {"similar": [show.alert_data(one) for one in like]})
+        listed = {"incident": [alert, *others], "similar": like}
+        state.emit(data | {name: [show.alert_data(one, clocks) for one in some] for name, some in listed.items()})
         return
     state.out.print(show.detection(found, alert.verdict, alert.said))
+    if others:
+        state.out.print(show.part_list(others))
     if like:
         state.out.print(show.similar_list(like))
 
@@ -136,6 +148,10 @@ def verdict(
             "hour so far; else 0: however many.",
         ),
     ] = None,
+    whole: Annotated[
+        bool,
+        typer.Option("--incident", help="The same of every alert of its incident (of the newest detection of each)."),
+    ] = False,
     undo: Annotated[bool, typer.Option("--undo", help="Take back what was said of this detection.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -149,6 +165,7 @@ def verdict(
       logcanary verdict 3fa2 confirmed --reason 'disk of dn7 was full'
       logcanary verdict 3fa2 false-positive --reason 'new in release 1.4'
       logcanary verdict 3fa2 expected --scope signature --expires 7d --rate 30 --reason 'disk is replaced on Monday'
+      logcanary verdict 3fa2 expected --incident --reason 'release 1.5'
       logcanary verdict 3fa2 --undo
     """
     if undo and value:
@@ -165,26 +182,41 @@ def verdict(
 
     state, who = shell(context), author or user()
     detections = read_detections(state)
-    found = resolve(detections, name)
+    named = resolve(detections, name)
     view = read_control(state.settings)
-    before = view.verdicts.get(found.service, {}).get((found.template, found.id))
+    some = _of_incident(detections, named) if whole else [named]
+    known = [view.verdicts.get(one.service, {}).get((one.template, one.id)) for one in some]
     if undo:
-        if before is None or before.undone_ms:
-            raise ProblemError(f"nothing is said of {found.id} that could be taken back")
-        said = undone(before, who, now_ms)
+        given = [undone(before, who, now_ms) for before in known if before is not None and not before.undone_ms]
+        if not given:
+            raise ProblemError(f"nothing is said of {named.id} that could be taken back")
     else:
         within, means = cast("VerdictScope", scope), (cast("VerdictValue", value), reason, who, now_ms)
-        said = verdict_on(found, *means, scope=within, expires_ms=ends_ms, accepted_per_hour=rate or 0, before=before)
+        given = [
+            verdict_on(one, *means, scope=within, expires_ms=ends_ms, accepted_per_hour=rate or 0, before=before)
+            for one, before in zip(some, known, strict=True)
+        ]
         if value == "expected" and rate is None:
-            said = _at_observed_rate(said, detections, view)
+            given = [_at_observed_rate(said, detections, view) for said in given]
     with ControlWriter(state.settings) as control:
-        control.put(said)
-    if as_json or state.json:
-        state.emit(said)
-    if undo:
-        state.say(f"Taken back: {said.value} on {found.id} ({found.service}).")
-        return
-    state.say(f"{found.service}: {value}{show.covered(said)}. `logcanary verdict {found.id} --undo` takes it back.")
+        control.put(*given)
+    for said in given:
+        if as_json or state.json:
+            state.emit(said)
+        if undo:
+            state.say(f"Taken back: {said.value} on {said.detection} ({said.service}).")
+        else:
+            back = f"`logcanary verdict {said.detection} --undo` takes it back."
+            state.say(f"{said.service}: {value}{show.covered(said)}. {back}")
+
+
+def _of_incident(detections: "list[Detection]", named: "Detection") -> "list[Detection]":
+    """A detection, and the newest one of every other alert of its incident."""
+    from models.alerts import group
+
+    alerts = group(detections)
+    incident = next(one.incident for one in alerts if is_of(one, named))
+    return [named, *(one.newest for one in alerts if one.incident == incident and not is_of(one, named))]
 
 
 def _at_observed_rate(said: "Verdict", detections: "list[Detection]", view: "ControlView") -> "Verdict":

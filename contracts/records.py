@@ -99,6 +99,8 @@ class Detection(Record):
     level: str
     template: TemplateId
     template_text: str
+    unseen: bool = False
+    """The bundle does not know the template, nor a like one of which it is another wording."""
     score: Score
     threshold: Score
     surprise: float

@@ -1,6 +1,6 @@
-"""Groups detections into alerts, and finds the detection that an id, a prefix or a signature means.
+"""Groups detections into alerts and incidents, and finds the detection that an id, a prefix or a signature means.
 
-Until the group stage of the pipeline lands, readers of the detections topic group them here.
+Whoever reads the detections topic groups them here: what an alert is follows from the detections alone.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from contracts.records import Detection, Verdict
+from models.incidents import Incident, Incidents, place_in_time
 from models.verdicts import SETTLED, Accepted, Place
 
 ALIKE = 0.5
@@ -37,6 +38,8 @@ class Alert:
     last_ms: int
     newest: Detection
     worst: Detection
+    incident: Incident
+    """What it is part of."""
     verdict: Verdict | None = None
     """The one that decides about it (``models.verdicts``)."""
     said: tuple[Verdict, ...] = ()
@@ -84,8 +87,38 @@ def group(
         of_service.setdefault(verdict.service, []).append(verdict)
     accepted = {service: Accepted(some, partial(resolve, service)) for service, some in of_service.items()}
     nothing = Accepted(())
-    alerts = [_alert(members, accepted.get(service, nothing)) for (service, _), members in groups.items()]
+    incidents = Incidents()
+    for found in sorted(distinct.values(), key=place_in_time):
+        incidents.take(found)
+    alerts = [_alert(members, incidents.of(*key), accepted.get(key[0], nothing)) for key, members in groups.items()]
     return sorted(alerts, key=lambda alert: (-alert.last_ms, alert.service, alert.signature))
+
+
+def by_incident(alerts: Iterable[Alert]) -> list[Alert]:
+    """Put the alerts of an incident one after another, its probable origin first; the newest incident comes first."""
+    listed = list(alerts)
+    newest: dict[str, int] = {}
+    for alert in listed:
+        newest[alert.incident.id] = max(newest.get(alert.incident.id, alert.last_ms), alert.last_ms)
+    places = {key: place for alert in listed for place, key in enumerate(alert.incident.alerts)}
+    return sorted(
+        listed,
+        key=lambda alert: (
+            -newest[alert.incident.id],
+            alert.incident.id,
+            places[alert.service, alert.signature],
+        ),
+    )
+
+
+def event_clocks(alerts: Iterable[Alert], now_ms: int) -> dict[str, int]:
+    """Event time in each service at a wall clock's time, ms: as far past its newest finding as that arrived ago."""
+    newest: dict[str, Detection] = {}
+    for alert in alerts:
+        known = newest.get(alert.service)
+        if known is None or alert.newest.event_ms > known.event_ms:
+            newest[alert.service] = alert.newest
+    return {service: found.event_ms + max(0, now_ms - found.arrival_ms) for service, found in newest.items()}
 
 
 def similar(alert: Alert, alerts: Iterable[Alert], most: int = 5) -> list[Alert]:
@@ -126,8 +159,12 @@ def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:
     return worst
 
 
-def _alert(members: Sequence[Detection], accepted: Accepted) -> Alert:
-    newest = max(members, key=lambda found: (found.event_ms, found.partition, found.offset))
+def _newest(members: Iterable[Detection]) -> Detection:
+    return max(members, key=lambda found: (found.event_ms, found.partition, found.offset))
+
+
+def _alert(members: Sequence[Detection], incident: Incident, accepted: Accepted) -> Alert:
+    newest = _newest(members)
     verdict = accepted.deciding(Place.of(newest))
     if verdict is not None and verdict.scope in NARROW:  # it says nothing of the others' sessions
         others = [accepted.deciding(Place.of(found)) for found in members]
@@ -140,6 +177,7 @@ def _alert(members: Sequence[Detection], accepted: Accepted) -> Alert:
         last_ms=newest.event_ms,
         newest=newest,
         worst=max(members, key=lambda found: (found.surprise, found.event_ms)),
+        incident=incident,
         verdict=verdict,
         said=tuple(accepted.said(Place.of(newest))),
         is_escalated=verdict is not None
@@ -167,7 +205,7 @@ def resolve(detections: Iterable[Detection], name: str) -> Detection:
     for found in distinct.values():
         signatures.setdefault(found.signature, []).append(found)
     if wanted in signatures:
-        return _alert(signatures[wanted], Accepted(())).newest
+        return _newest(signatures[wanted])
     ids = sorted(found for found in distinct if found.startswith(wanted))
     alerts = sorted(found for found in signatures if found.startswith(wanted))
     if len(ids) + len(alerts) > 1:
@@ -176,7 +214,7 @@ def resolve(detections: Iterable[Detection], name: str) -> Detection:
     if ids:
         return distinct[ids[0]]
     if alerts:
-        return _alert(signatures[alerts[0]], Accepted(())).newest
+        return _newest(signatures[alerts[0]])
     raise DetectionNotFoundError(
         f"no detection and no alert has an id that begins with {name}; `logcanary alerts` lists those there are"
     )

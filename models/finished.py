@@ -109,6 +109,25 @@ class Sessions:
         columns = (self.templates[events], self.times[events], self.levels[events])
         return type(self)(names, starts, *columns, self.closed[rows], self.seen[rows], self.texts)
 
+    def without(self, templates: Ids) -> tuple[Self, Ints]:
+        """The sessions without the events of these templates, and their rows; those of no others are left out.
+
+        Each event comes as long after the one before it as it did: the steps that are left out took no time.
+        """
+        kept = ~np.isin(self.templates, templates)
+        lengths = np.bincount(self.owners[kept], minlength=len(self))
+        before = np.arange(len(self.templates)) < (self.starts[:-1] + self.seen)[self.owners]
+        seen = np.bincount(self.owners[kept & before], minlength=len(self))
+        rows = np.flatnonzero(lengths)
+        starts = np.concatenate([[0], np.cumsum(lengths[rows])]).astype(np.int64)
+        names = [self.names[row] for row in rows.tolist()]
+        steps = np.diff(self.times, prepend=self.times[:1])
+        steps[self.starts[:-1]] = 0
+        taken = np.cumsum(np.where(kept, steps, 0))
+        times = self.times[self.starts[:-1]][self.owners] + taken - taken[self.starts[:-1]][self.owners]
+        columns = (self.templates[kept], times[kept], self.levels[kept])
+        return type(self)(names, starts, *columns, self.closed[rows], seen[rows], self.texts), rows
+
     def hashes(self) -> Ids:
         """[n] Hash of each session's sequence of templates: what was judged once is answered from memory."""
         hashes = np.full(len(self), _SEED, dtype=np.uint64)

@@ -13,19 +13,23 @@ normal, and the bar would sink until it raises everything (measured on HDFS: 101
 
 A fault that comes again is raised again, since what was raised is not learnt. A release makes sessions of a new kind
 that stay: where a raised kind has been a fair share of all items in each of some slices of time without a pause, and no
-detector of trouble speaks (an early end, an error), it is taken to be the new normal and is learnt from then on.
+detector of trouble speaks (an early end, an error), it is taken to be the new normal and is learnt from then on. So are
+lines that were new to whoever trained the ensemble: once they are normal, a session that holds some is looked at
+without them, too, and raised only if it is rare in both views.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Generic, Protocol, Self, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from models.detector import Columns
+from models.encoding import StateError, pack, unpack
 from models.ensemble import Ensemble, Judged
+from models.finished import LEVELS, Sessions
 from models.sessions import Flags, Ids, Ints
+from models.wording import trouble_in
 
 TICK_MS = 60_000
 TICK_ITEMS = 500
@@ -49,52 +53,83 @@ MAX_GROUPS = 100_000
 """Raised sessions remembered, whose later states are not learnt."""
 
 
-class Joinable(Columns, Protocol):
-    """Items of several batches that can be learnt at once."""
-
-    @classmethod
-    def joined(cls, parts: Sequence[Self]) -> Self:
-        """Put batches one after another; at least one."""
-
-
-J = TypeVar("J", bound=Joinable)
+_WARN = LEVELS.index("WARN")
+_STATE, _FORMAT = "running", 1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class _Waiting(Generic[J]):
-    """Items judged in one tick that are to be learnt."""
+class _Waiting:
+    """Sessions judged in one tick that are to be learnt."""
 
-    items: J
+    items: Sessions
     groups: Ids
     closed: Ints
 
-    def take(self, rows: Ints) -> "_Waiting[J]":
+    def take(self, rows: Ints) -> "_Waiting":
         """Those of these rows."""
         return _Waiting(self.items.take(rows), self.groups[rows], self.closed[rows])
 
 
-class Running(Generic[J]):
-    """An ensemble that learns while it runs.
+class Running:
+    """An ensemble of session detectors that learns while it runs.
 
     Args:
         ensemble: What judges, and is taught.
+        known: Templates that it was trained on; None: no template is new.
         delay_ms: From the end of an item to when it is learnt, event time.
         near_ms: What was over so close to something raised is not learnt.
     """
 
-    def __init__(self, ensemble: Ensemble[J], delay_ms: int = DELAY_MS, near_ms: int = NEAR_MS) -> None:
+    def __init__(
+        self,
+        ensemble: Ensemble[Sessions],
+        known: Ids | None = None,
+        delay_ms: int = DELAY_MS,
+        near_ms: int = NEAR_MS,
+    ) -> None:
         self.ensemble = ensemble
+        self._known = known
         self._delay, self._near = max(delay_ms, near_ms + TICK_MS), near_ms
-        self._waiting: list[_Waiting[J]] = []
+        self._waiting: list[_Waiting] = []
         self._raised_at: list[Ints] = []
         self._raised_groups: OrderedDict[int, None] = OrderedDict()
-        self._releases = Releases()
+        self._kinds, self._news = Releases(), Releases()
         self._minute = self._tick = -1
         self._judged = 0  # items since the tick began
         self.learnt = 0
         """Items learnt while running."""
 
-    def judge(self, items: J) -> Judged:
+    @property
+    def news(self) -> frozenset[int]:
+        """Templates that were new to the ensemble, and that a release has made normal."""
+        return self._news.adopted
+
+    def dump(self) -> bytes:
+        """Encode what is known: the ensemble, and what releases have made normal."""
+        parts: dict[str, NDArray[np.generic]] = {"ensemble": np.frombuffer(self.ensemble.dump(), dtype=np.uint8)}
+        for name, one in self._adopting().items():
+            parts[name] = np.array(sorted(one.adopted), dtype=np.uint64)
+        return pack(_STATE, _FORMAT, parts)
+
+    def load(self, data: bytes) -> None:
+        """Go on from what ``dump`` wrote, or an ensemble's.
+
+        Raises:
+            StateError: The bytes are damaged, or of another format.
+        """
+        try:
+            parts = unpack(data, _STATE, _FORMAT)
+        except StateError:  # written before releases were saved; what is damaged is refused here as well
+            self.ensemble.load(data)
+            return
+        self.ensemble.load(parts["ensemble"].tobytes())
+        for name, one in self._adopting().items():
+            one.adopt(parts[name].astype(np.uint64).tolist())
+
+    def _adopting(self) -> dict[str, "Releases"]:
+        return {"kinds": self._kinds, "news": self._news}
+
+    def judge(self, items: Sessions) -> Judged:
         """Say how rare items are and which are raised; learn at the beginning of each tick what is due by then."""
         minutes = np.maximum.accumulate(np.maximum(items.closed // TICK_MS, self._minute))
         found: list[Judged] = []
@@ -109,18 +144,13 @@ class Running(Generic[J]):
         self._minute = int(minutes[-1]) if len(minutes) else self._minute
         return Judged.joined(found) if found else self.ensemble.judge(items)
 
-    def adopted(self, items: J) -> Flags:
-        """Which items are of a kind that a release made normal: [n]."""
-        return self._releases.adopted(items.kinds())
-
-    def _judge(self, items: J) -> list[Judged]:
+    def _judge(self, items: Sessions) -> list[Judged]:
         if not len(items):
             return []
         self._judged += len(items)
-        judged = self.ensemble.judge(items)
+        judged = self._judge_news(items, self.ensemble.judge(items))
         groups, closed = items.groups(), items.closed
-        spared = self._releases.meet(items.kinds(), closed, judged.raised, judged.trouble)
-        kept_back = judged.raised & ~spared
+        kept_back = judged.raised & ~self._spared(items, judged)
         for group in groups[kept_back].tolist():
             self._raised_groups[group] = None
             self._raised_groups.move_to_end(group)
@@ -135,13 +165,56 @@ class Running(Generic[J]):
                 del self._waiting[0]
         return [judged]
 
+    def _spared(self, items: Sessions, judged: Judged) -> Flags:
+        """Which of the raised are of a kind that a release has made normal: [n]."""
+        told = judged.raised & ~judged.trouble
+        kinds = items.kinds().tolist()
+        spared = np.zeros(len(items), dtype=np.bool_)
+        for row, at in enumerate(items.closed.tolist()):
+            self._kinds.count(at, kinds[row : row + 1] if told[row] else ())
+            spared[row] = told[row] and kinds[row] in self._kinds.adopted
+        return spared
+
+    def _judge_news(self, items: Sessions, judged: Judged) -> Judged:
+        """Look for templates that have come to stay, and spare what is rare for those that have."""
+        if self._known is None:
+            return judged
+        new = ~np.isin(items.templates, self._known)
+        odd = np.zeros(len(items), dtype=np.bool_)
+        odd[items.owners[new]] = True
+        alone: Flags = np.ones(len(items), dtype=np.bool_)  # rare, and
+        trouble = judged.trouble.copy()  # in trouble, without what is new
+        asked = np.flatnonzero(odd & (judged.raised | judged.trouble))
+        if len(asked):
+            rest, rows = items.take(asked).without(items.templates[new])
+            again = self.ensemble.judge(rest)
+            alone[asked] = trouble[asked] = False
+            alone[asked[rows]], trouble[asked[rows]] = again.raised, again.trouble
+        held = self._held(items, new)
+        usual = np.ones(len(items), dtype=np.bool_)
+        for row, at in enumerate(items.closed.tolist()):
+            self._news.count(at, [one for one, is_quiet in held.get(row, ()) if is_quiet and not trouble[row]])
+            usual[row] = all(one in self._news.adopted for one, _ in held.get(row, ()))
+        return replace(judged, raised=judged.raised & (alone | ~usual))
+
+    @staticmethod
+    def _held(items: Sessions, new: Flags) -> dict[int, set[tuple[int, bool]]]:
+        """The new templates of each session that has some, and whether the lines are free of trouble."""
+        held: dict[int, set[tuple[int, bool]]] = {}
+        rows = np.flatnonzero(new)
+        columns = items.owners[rows].tolist(), items.templates[rows].tolist(), items.levels[rows].tolist()
+        for row, template, level in zip(*columns, strict=True):
+            is_quiet = level < _WARN and not trouble_in(items.texts.get(template, ""))
+            held.setdefault(row, set()).add((template, is_quiet))
+        return held
+
     def _learn_due(self, minute: int) -> None:
         """Begin a tick: learn what was over long enough before it."""
         self._tick, self._judged = minute, 0
         due = minute * TICK_MS - self._delay
         raised_at = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *self._raised_at]))
         waiting, self._waiting = self._waiting, []
-        learnt: list[J] = []
+        learnt: list[Sessions] = []
         for one in waiting:
             late = one.closed >= due
             if late.any():
@@ -165,40 +238,32 @@ class Running(Generic[J]):
 
 
 class Releases:
-    """Which kinds of raised items have come to stay."""
+    """What has come to stay: what a fair share of all items had in some slices of time in a row."""
 
     def __init__(self) -> None:
         self._since = 0  # ms, when the slice began
         self._items = 0
-        self._raised: Counter[int] = Counter()
+        self._having: Counter[int] = Counter()
         self._stayed: Counter[int] = Counter()  # slices in a row
-        self._adopted: OrderedDict[int, None] = OrderedDict()
+        self.adopted: frozenset[int] = frozenset()
 
-    def meet(self, kinds: Ids, closed: Ints, raised: Flags, trouble: Flags) -> Flags:
-        """Count items in the order in which they were over; says which raised ones are of an adopted kind: [n]."""
-        spared = np.zeros(len(kinds), dtype=np.bool_)
-        for row, (kind, at) in enumerate(zip(kinds.tolist(), closed.tolist(), strict=True)):
-            if at >= self._since + SLICE_MS and self._items >= SLICE_ITEMS:
-                self._close_slice()
-            if not self._items:
-                self._since = at
-            self._items += 1
-            if raised[row] and not trouble[row]:
-                self._raised[kind] += 1
-                spared[row] = kind in self._adopted
-        return spared
+    def count(self, at_ms: int, having: Iterable[int]) -> None:
+        """Count an item and what it has, in the order in which items were over."""
+        if at_ms >= self._since + SLICE_MS and self._items >= SLICE_ITEMS:
+            self._close_slice()
+        if not self._items:
+            self._since = at_ms
+        self._items += 1
+        self._having.update(having)
 
-    def adopted(self, kinds: Ids) -> Flags:
-        """Which kinds have come to stay: [n]."""
-        return np.array([kind in self._adopted for kind in kinds.tolist()], dtype=np.bool_)
+    def adopt(self, some: Iterable[int]) -> None:
+        """Take these to have come to stay; where there are too many, no more."""
+        if len(self.adopted) < MAX_GROUPS:
+            self.adopted |= frozenset(some)
 
     def _close_slice(self) -> None:
-        """A slice is over: a kind that was no good part of it has to begin anew."""
-        there = {kind for kind, count in self._raised.items() if count >= ADOPTED_SHARE * self._items}
-        self._stayed = Counter({kind: self._stayed[kind] + 1 for kind in there})
-        for kind, slices in self._stayed.items():
-            if slices >= SLICES:
-                self._adopted[kind] = None
-        while len(self._adopted) > MAX_GROUPS:
-            self._adopted.popitem(last=False)
-        self._items, self._raised = 0, Counter()
+        """A slice is over: what was no good part of it has to begin anew."""
+        there = {one for one, count in self._having.items() if count >= ADOPTED_SHARE * self._items}
+        self._stayed = Counter({one: self._stayed[one] + 1 for one in there})
+        self.adopt(one for one, slices in self._stayed.items() if slices >= SLICES)
+        self._items, self._having = 0, Counter()

@@ -134,6 +134,10 @@ class Scorer:
         cells = self.known_as(cells.reshape(-1), owners).reshape(cells.shape)
         return cells[:, :-1], cells[:, -1]
 
+    def is_unseen(self, template: int) -> bool:
+        """Whether the bundle knows neither the template nor one of which it is another wording."""
+        return template not in self.bundle.vocabulary and template != END and template not in self._reworded
+
     def texts(self, templates: Ids) -> dict[int, str]:
         """Texts of templates, as far as they are known here."""
         known = self.bundle.vocabulary
@@ -292,6 +296,7 @@ class Scorer:
             level=line["level"],
             template=template_hex(template),
             template_text=text,
+            unseen=self.is_unseen(template),
             score=score,
             threshold=threshold,
             surprise=surprise,

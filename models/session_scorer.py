@@ -23,13 +23,10 @@ from models.scorer import END_TEXT, Scorer, digest
 from models.sentences import sentence
 from models.sessions import Ends, Ints
 from models.verdicts import Place, Suppression, escalated
-from models.vocabulary import UNKNOWN_INDEX
 from parsing.events import template_hex
 
 MOST_BEFORE = 100
 """Events shown with a finding: the last ones of the session."""
-MOST_ADOPTED = 10_000
-"""Templates: a service has no more than twice as many."""
 DETECTOR = "session"
 """Stands in the ids of findings for whatever detector finds it rarest, which may change with the bundle."""
 
@@ -61,11 +58,14 @@ class SessionScorer:
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
         self._manifest = scorer.bundle.manifest
-        self._running = Running(scorer.bundle.detectors())
+        self._running = Running(scorer.bundle.detectors(), known=scorer.bundle.vocabulary.templates)
         self._learns = self._manifest.settings.detector.learning == "on"
         self._was_loaded = False
-        self.adopted: set[int] = set()
-        """Templates that the bundle does not know and a release has made normal (``models.running.Releases``)."""
+
+    @property
+    def adopted(self) -> frozenset[int]:
+        """Templates that the bundle does not know and a release has made normal."""
+        return self._running.news
 
     @property
     def learnt(self) -> int:
@@ -74,7 +74,7 @@ class SessionScorer:
 
     def dump(self) -> bytes:
         """Encode what is known now; empty where that is what the bundle knows."""
-        return self._running.ensemble.dump() if self.learnt or self._was_loaded else b""
+        return self._running.dump() if self.learnt or self.adopted or self._was_loaded else b""
 
     def load(self, data: bytes) -> None:
         """Go on from what ``dump`` wrote.
@@ -83,7 +83,7 @@ class SessionScorer:
             StateError: The bytes are damaged, or of another format.
         """
         if data:
-            self._running.ensemble.load(data)
+            self._running.load(data)
             self._was_loaded = True
 
     def score(
@@ -105,8 +105,6 @@ class SessionScorer:
         known = self._scorer.known_as(sessions.templates, sessions.owners)
         sessions = replace(sessions, templates=known, texts=self._scorer.texts(known)).take(order)
         judged = self._running.judge(sessions) if self._learns else self._running.ensemble.judge(sessions)
-        if self._learns:
-            self._adopt(sessions)
         found = [
             self._detection(sessions, judged, int(row), ends, int(rows[order[row]]), topic)
             for row in np.flatnonzero(judged.raised)
@@ -117,20 +115,16 @@ class SessionScorer:
             kept, len(sessions), len(found) - len(kept), passed=len(ends) - len(rows), learnt=self.learnt - before
         )
 
-    def _adopt(self, sessions: Sessions) -> None:
-        new = self._scorer.bundle.vocabulary.indices(sessions.templates) == UNKNOWN_INDEX
-        if new.any() and len(self.adopted) < MOST_ADOPTED:
-            new &= self._running.adopted(sessions)[sessions.owners]
-            self.adopted |= set(np.unique(sessions.templates[new]).tolist())
-
     def _detection(self, sessions: Sessions, judged: Judged, row: int, ends: Ends, end: int, topic: str) -> Detection:
         just = np.array([row])
         why = self._running.ensemble.explain(sessions.take(just), 0, judged.take(just))
-        reasons = tuple(_reason(one, sessions.texts) for one in why)
+        named = [one for each in why for one in (*each.related, *(part.template for part in each.parts))]
+        texts = sessions.texts | self._scorer.texts(np.array(named, dtype=np.uint64))  # what is missing is in none
+        reasons = tuple(_reason(one, texts) for one in why)
         about = reasons[0].parts[0] if reasons[0].parts else None
         template = about.template if about is not None and about.template else END_TEMPLATE
         service = self._manifest.service
-        shown = sessions.templates[sessions.rows(row)][-MOST_BEFORE:].tolist()
+        held = sessions.templates[sessions.rows(row)].tolist()
         return Detection(
             id=digest(service, topic, str(ends.partition[end]), str(ends.offset[end]), DETECTOR),
             signature=digest(service, reasons[0].detector, template),
@@ -147,13 +141,14 @@ class SessionScorer:
             line=ends.line[end],
             level=ends.level[end],
             template=template,
-            template_text=sessions.texts.get(int(template, 16), "") if template != END_TEMPLATE else END_TEXT,
+            template_text=texts.get(int(template, 16), "") if template != END_TEMPLATE else END_TEXT,
+            unseen=int(template, 16) in held and self._scorer.is_unseen(int(template, 16)),
             score=float(judged.scores[row]),
             threshold=1 - self._running.ensemble.budget,
             surprise=float(judged.ensemble[row]),
             rank=1,
             expected=(),
-            before=tuple(Before(template=template_hex(one), text=sessions.texts.get(one, "")) for one in shown),
+            before=tuple(Before(template=template_hex(one), text=texts.get(one, "")) for one in held[-MOST_BEFORE:]),
             reasons=reasons,
             bundle=self._manifest.version,
             headline=reasons[0].sentence,

@@ -226,6 +226,66 @@ def test_a_release_becomes_normal_after_the_first_alerts():
     assert run.judge(orders(2_450, 5, FAULT)).raised.all()
 
 
+WARES = tuple(range(20, 40))
+WARES_TEXTS = TEXTS | {40: "ribbon tied"} | {ware: f"article {chr(77 + ware)} put into the cart" for ware in WARES}
+
+
+def purchases(first, n, *steps, name="w"):
+    """``n`` purchases of one of twenty wares each, one every two seconds, with other steps before they are sent."""
+    rows = [
+        row
+        for i in range(first, first + n)
+        for row in session(f"{name}{i}", (10, WARES[i % len(WARES)], *steps), 10**8 + i * 2_000)
+    ]
+    return Sessions.of(events_of(rows, templates=WARES_TEXTS))
+
+
+def selling(**options):
+    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], BUDGET)
+    ensemble.learn(purchases(-2_000, 1_000, 15))
+    ensemble.calibrate_and_learn(purchases(-1_000, 1_000, 15))
+    return Running(ensemble, **options)
+
+
+KNOWN = np.array([10, 15, *WARES], dtype=np.uint64)
+
+
+def test_a_new_line_in_sessions_of_many_kinds_becomes_normal():
+    run, blind = selling(known=KNOWN), selling()
+    items = [purchases(first, 100, 40, 15) for first in range(0, 1_000, 100)]
+    raised = [run.judge(one).raised for one in items]
+    assert all(one.all() for one in raised[:SLICES])
+    assert not any(one.any() for one in raised[-5:])
+    assert run.news == {40}
+    # No kind of session is a tenth of all: only what they have in common came to stay.
+    assert all(blind.judge(one).raised.all() for one in items)
+    # What was normal before still is; what stops at the new line, or has trouble beside it, is not spared.
+    assert not run.judge(purchases(1_000, 20, 15)).raised.any()
+    assert run.judge(purchases(1_020, 5, 40)).raised.all()
+    assert run.judge(purchases(1_040, 5, 99, 40, 15)).raised.all()
+    # A restart keeps it, and what was written before there was anything to keep can still be read.
+    again, old = selling(known=KNOWN), selling(known=KNOWN)
+    again.load(run.dump())
+    assert again.news == {40}
+    assert again.dump() == run.dump()
+    assert not again.judge(purchases(1_060, 20, 40, 15)).raised.any()
+    old.load(run.ensemble.dump())
+    assert old.news == frozenset()
+    assert old.ensemble.dump() == run.ensemble.dump()
+    for damaged in (run.dump()[:-1], run.ensemble.dump()[:-1], b""):
+        with pytest.raises(StateError):
+            old.load(damaged)
+
+
+def test_a_new_line_of_trouble_or_in_few_sessions_is_never_normal():
+    run = selling(known=KNOWN)
+    for first in range(0, 1_000, 100):
+        assert run.judge(purchases(first, 50, 99, 15)).raised.all()
+        assert run.judge(purchases(first + 50, 5, 40, 15)).raised.all()
+        assert not run.judge(purchases(first + 55, 45, 15)).raised.any()
+    assert run.news == frozenset()
+
+
 def test_trouble_is_never_taken_for_a_release():
     run = running()
     for part in range(10):

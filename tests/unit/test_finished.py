@@ -1,5 +1,7 @@
 """Finished sessions as columns: whole, in the states in which they rested, and alike where they are equal."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -59,6 +61,30 @@ def test_hashes_agree_with_what_they_stand_for(sequences):
         forms = [form(one) for one in held]
         assert len(set(hashes.tolist())) == len(set(forms))
         assert len(set(zip(hashes.tolist(), forms, strict=True))) == len(set(forms))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.lists(st.integers(10, 14), min_size=1, max_size=6), min_size=1, max_size=6),
+    st.sets(st.integers(10, 14)),
+    st.data(),
+)
+def test_without_some_templates_the_rest_stays_as_it_was(sequences, gone, data):
+    rows = [row for i, steps in enumerate(sequences) for row in session(f"s{i}", steps, i * MINUTE)]
+    whole = Sessions.of(events_of(rows))
+    seen = np.array([data.draw(st.integers(0, len(steps))) for steps in sequences])
+    whole = replace(whole, seen=seen)
+    rest, rows = whole.without(np.array(sorted(gone), dtype=np.uint64))
+    kept = [[one for one in steps if one not in gone] for steps in sequences]
+    assert rows.tolist() == [i for i, steps in enumerate(kept) if steps]
+    for place, row in enumerate(rows.tolist()):
+        assert rest.templates[rest.rows(place)].tolist() == kept[row]
+        assert rest.names[place] == f"s{row}"
+        assert rest.closed[place] == whole.closed[row]
+        steps = np.diff(whole.times[whole.rows(row)], prepend=0).tolist()
+        kept_steps = [step for step, one in zip(steps, sequences[row], strict=True) if one not in gone]
+        assert np.diff(rest.times[rest.rows(place)]).tolist() == kept_steps[1:]
+        assert rest.seen[place] == len([one for one in sequences[row][: seen[row]] if one not in gone])
 
 
 def test_taking_and_joining_lose_nothing():

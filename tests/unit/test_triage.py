@@ -6,6 +6,7 @@ import pytest
 from test_alerts import detection
 from test_cli import run
 
+from cli import triage
 from contracts.records import Expected
 from storage.control import ControlView, key_of
 
@@ -109,3 +110,27 @@ def test_a_detection_is_explained_without_escapes(view):
     assert "This was found 3 times" in flat
     assert "- disk <NUM> is fine" in flat
     assert json.loads(run("explain", "aaaa", "--json").stdout)["parameters"] == []
+
+
+def test_alerts_of_one_incident_are_listed_together_and_judged_at_once(view):
+    lines = [json.loads(line) for line in run("alerts", "--json").stdout.splitlines()]
+    assert [one["signature"][0] for one in lines] == ["a", "d"]
+    assert len({one["incident"] for one in lines}) == 2
+    assert {one["life"] for one in lines} <= {"new", "resolved", "quiet"}
+    # One more, in the session of a finding of the kind.
+    triage.read_detections(None).append(
+        detection(9, template="e" * 16, signature="e" * 16, session="s4", headline="it ended")
+    )
+    listed = run("alerts").stdout
+    assert listed.index("aaaaaaaa") < listed.index("└ eeeeeeee") < listed.index("dddddddd")
+    assert "Other alerts of the incident" in run("alerts", "show", "eeee").stdout
+    shown = json.loads(run("alerts", "show", "eeee", "--json").stdout)
+    assert [one["signature"][0] for one in shown["incident"]] == ["e", "a"]
+    assert [one["origin"][0] for one in shown["incident"]] == ["a", "a"]
+    done = run("verdict", "eeee", "false-positive", "--incident", "--reason", "release 1.5")
+    assert done.exit_code == 0
+    assert done.stderr.count("takes it back") == 2
+    assert states() == {"a": "false-positive", "e": "false-positive", "d": "open"}
+    assert run("verdict", "eeee", "--incident", "--undo").exit_code == 0
+    assert set(states().values()) == {"open"}
+    assert "nothing is said of" in run("verdict", "eeee", "--incident", "--undo").stderr

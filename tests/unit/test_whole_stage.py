@@ -186,7 +186,7 @@ def test_what_was_normal_is_learnt_late_and_comes_back_with_the_state():
     restored.resize(4, options.session)
     whole, _ = restored.save()
     again = Bucket.restored(Saved(whole, []), 4, options.session).judge(scorer)
-    assert again.dump() == judge.dump() == judge._running.ensemble.dump()
+    assert again.dump() == judge.dump() == judge._running.dump()
 
 
 def test_an_accepted_kind_is_not_raised(bundle):
