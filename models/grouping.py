@@ -15,12 +15,12 @@ that says so.
 """
 
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 from models.tracing.blame import SHARED, CallGraph, blame
-from models.tracing.findings import MAX_TRACES, Finding
+from models.tracing.findings import MAX_TRACES, Finding, finding_of
 from models.tracing.watch import BUDGET_A_DAY, DAY_MS, WINDOW_MS
 
 State = Literal["new", "ongoing", "escalating", "quiet", "resolved", "regressed"]
@@ -108,22 +108,26 @@ class Alerts:
 
     def take(self, findings: Sequence[Finding], now_ms: int) -> list[Alert]:
         """Put what a tick found into alerts; returns the alerts that began or went on, each once."""
+        return list({alert.number: alert for alert, _ in self.standing(findings, now_ms)}.values())
+
+    def standing(self, findings: Sequence[Finding], now_ms: int) -> list[tuple[Alert, Finding]]:
+        """Put what a tick found into alerts; returns the findings that stand, each with its alert."""
         while self._alerts and (self._alerts[0].last_ms < now_ms - MEMORY_MS or len(self._alerts) > MAX_ALERTS):
             self._alerts.popleft()
         self._recent = [pair for pair in self._recent if pair[0].at_ms >= now_ms - WINDOW_MS]
         standing, passed = blame(findings, self._graph, [finding for finding, _ in self._recent])
-        touched: dict[int, Alert] = {}
+        kept: list[tuple[Alert, Finding]] = []
         for finding in standing:
             alert = self._open(finding, now_ms) or self._begin(finding, now_ms)
             if alert is not None:
                 _extend(alert, finding)
-                touched[alert.number] = alert
+                kept.append((alert, finding))
                 self._recent.append((finding, alert))
         for finding, deeper in passed:
             for cause, alert in self._recent:
                 if cause is deeper:
                     alert.passed_on.setdefault(finding.blamed)
-        return list(touched.values())
+        return kept
 
     def incidents(self) -> list[Incident]:
         """The alerts by incident, the newest incident last."""
@@ -131,6 +135,43 @@ class Alerts:
         for alert in self._alerts:
             members.setdefault(alert.incident, []).append(alert)
         return [Incident(number, tuple(self._by_depth(alerts))) for number, alerts in sorted(members.items())]
+
+    def dump(self, since_ms: int) -> dict[str, Any]:
+        """All that is known, as plain values; traces only of what was found since then, which alone is compared."""
+
+        def saved(finding: Finding) -> dict[str, Any]:
+            fresh = finding.at_ms >= since_ms
+            return asdict(finding) | {"traces": sorted(finding.traces) if fresh else []}
+
+        alerts = []
+        for alert in self._alerts:
+            plain = {name: getattr(alert, name) for name in _PLAIN}
+            plain |= {"first": saved(alert.first), "worst": saved(alert.worst)}
+            plain["signatures"] = list(alert.signatures)
+            plain["traces"] = sorted(alert.traces) if alert.last_ms >= since_ms else []
+            plain["evidence"] = {name: saved(finding) for name, finding in alert.evidence.items()}
+            plain["passed_on"] = list(alert.passed_on)
+            alerts.append(plain)
+        return {
+            "alerts": alerts,
+            "begun": [(service, list(begun)) for service, begun in self._begun.items()],
+            "recent": [(saved(finding), alert.number) for finding, alert in self._recent],
+            "count": self._count,
+        }
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Replace what is known by what ``dump`` gave.
+
+        Raises:
+            ValueError, KeyError, TypeError: It does not fit.
+        """
+        self._alerts = deque(_restored(plain) for plain in saved["alerts"])
+        by_number = {alert.number: alert for alert in self._alerts}
+        self._begun = {
+            int(service): deque((int(at), float(nats)) for at, nats in some) for service, some in saved["begun"]
+        }
+        self._recent = [(finding_of(plain), by_number[number]) for plain, number in saved["recent"]]
+        self._count = int(saved["count"])
 
     def _by_depth(self, alerts: list[Alert]) -> list[Alert]:
         """What is called by most of the others first; of equals what began first."""
@@ -183,6 +224,21 @@ class Alerts:
             return True
         above = self._graph.above
         return alert.service in above(finding.blamed) or finding.blamed in above(alert.service)
+
+
+_PLAIN = ("number", "service", "first_ms", "last_ms", "incident", "count", "regressed")
+
+
+def _restored(plain: Mapping[str, Any]) -> Alert:
+    return Alert(
+        **{name: plain[name] for name in _PLAIN},
+        first=finding_of(plain["first"]),
+        worst=finding_of(plain["worst"]),
+        signatures=dict.fromkeys((str(name), int(signature)) for name, signature in plain["signatures"]),
+        traces=frozenset(plain["traces"]),
+        evidence={name: finding_of(finding) for name, finding in plain["evidence"].items()},
+        passed_on=dict.fromkeys(plain["passed_on"]),
+    )
 
 
 def _extend(alert: Alert, finding: Finding) -> None:

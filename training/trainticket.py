@@ -19,21 +19,21 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-import polars as pl
 
 from contracts.service import ServiceSettings
-from models.finished import level_number
-from models.grouping import EVERYWHERE, Alert, Alerts
+from models.grouping import EVERYWHERE, Alert
 from models.learning import Say
 from models.sessions import Ints
 from models.tracing import TRACE_DETECTORS
+from models.tracing.across import Across
 from models.tracing.blame import CallGraph
 from models.tracing.findings import Finding
 from models.tracing.rates import Rates
+from models.tracing.reading import trace_lines
 from models.tracing.shares import Shares
 from models.tracing.traces import TraceLines, Traces, TraceTable
-from models.tracing.watch import BUDGET_A_DAY, TICK_MS, Watch
-from parsing.events import Events, Lines, string_hashes
+from models.tracing.watch import BUDGET_A_DAY, TICK_MS
+from parsing.events import Events, Lines
 from parsing.parser import Parser
 from training.learner import TrainingError
 
@@ -48,8 +48,6 @@ BATCH_LINES = 2_000
 BUDGETS = (0.1, 1.0, 2.5, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 1_000.0)
 """Of the curve: alerts a day and service."""
 _TIME = re.compile(rb'"time": ?"([^"]+)"')
-_IS = r'[_.-]?[Ii][Dd]["\']?[ ]?[:=][ ]?["\']?([0-9a-fA-F-]{8,64})'
-_TRACE, _SPAN = "[Tt][Rr][Aa][Cc][Ee]" + _IS, "[Ss][Pp][Aa][Nn]" + _IS
 _POD_SUFFIXES = 2
 
 
@@ -91,7 +89,7 @@ class Day:
         texts: dict[int, str] = {}
         for number, service in enumerate(services):
             for events in _parse(service, sorted(by_service[service], key=lambda pair: pair[0])):
-                parts.append(_trace_lines(events, number))
+                parts.append(trace_lines(events, number)[0])
                 texts |= events.templates
         lines = TraceLines.none()
         for part in parts:
@@ -132,24 +130,6 @@ def _parse(service: str, rows: Sequence[tuple[int, bytes]]) -> Iterator[Events]:
         arrivals = np.array([time for time, _ in part], dtype=np.int64)
         lines = Lines.from_list(service, f"logs.{service}", 0, offsets, arrivals, [line for _, line in part])
         yield parser.parse(lines).events
-
-
-def _trace_lines(events: Events, service: int) -> TraceLines:
-    """The lines that name a trace, be it the service's session or not: one line a trace makes no session."""
-    named = events.frame["line"].str.extract(_TRACE)
-    frame = events.frame.with_columns(trace=named.fill_null(events.frame["session"])).filter(pl.col("trace") != "")
-    spans = frame["line"].str.extract(_SPAN).fill_null("")
-    hashes = np.where((spans == "").to_numpy(), np.uint64(0), string_hashes(spans))
-    names = frame["level"].unique().to_list()
-    levels = frame["level"].replace_strict(names, [level_number(name) for name in names], return_dtype=pl.Int64)
-    return TraceLines(
-        string_hashes(frame["trace"]),
-        hashes,
-        np.full(frame.height, service, dtype=np.int64),
-        frame["template"].to_numpy().astype(np.uint64),
-        levels.to_numpy().astype(np.int64),
-        frame["time"].to_numpy().astype(np.int64),
-    )
 
 
 @dataclass(frozen=True)
@@ -205,19 +185,14 @@ def watch(
     budget: float = BUDGET_A_DAY,
 ) -> Watched:
     """Run detectors over a day."""
-    graph = CallGraph()
-    watching, counting, alerts = Watch([kind() for kind in kinds], budget), Rates(budget), Alerts(graph, budget)
+    across = Across(kinds, rates=rates, budget=budget, services=day.services)
     raised: list[Raised] = []
     kept: dict[int, Alert] = {}
     for tick in played:
-        graph.learn(tick.traces)
-        found: list[Finding] = watching.tick(tick.traces, tick.now_ms, len(day.services))
-        if rates:
-            found += counting.add(tick.services, tick.times, len(day.services))
-        for alert in alerts.take(found, tick.now_ms):
-            began = alert.number not in kept
+        found = across.tick(tick.traces, tick.now_ms, tick.services, tick.times)
+        for alert in {one.alert.number: one.alert for one in found}.values():
+            raised.append(Raised(tick.now_ms, alert.service, alert.number, alert.number not in kept))
             kept[alert.number] = alert
-            raised.append(Raised(tick.now_ms, alert.service, alert.number, began))
     return Watched(raised, list(kept.values()), len({alert.incident for alert in kept.values()}))
 
 

@@ -8,9 +8,10 @@ Usage::
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.tracing.findings import Finding
 from models.tracing.traces import NO_PARENT, Traces
@@ -40,6 +41,24 @@ class CallGraph:
             self._calls[caller, callee] += count
         for service, count in zip(*(part.tolist() for part in np.unique(services, return_counts=True)), strict=True):
             self._spans[service] += count
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All that was counted, as named columns of numbers."""
+        calls = [(caller, callee, count) for (caller, callee), count in self._calls.items()]
+        return {
+            "calls": np.array(calls, dtype=np.int64).reshape(-1, 3),
+            "spans": np.array(list(self._spans.items()), dtype=np.int64).reshape(-1, 2),
+        }
+
+    def restore(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace what was counted by what ``columns`` gave.
+
+        Raises:
+            ValueError, KeyError: They do not fit.
+        """
+        calls, spans = columns["calls"].astype(np.int64).tolist(), columns["spans"].astype(np.int64).tolist()
+        self._calls = Counter({(caller, callee): count for caller, callee, count in calls})
+        self._spans = Counter(dict(spans))
 
     def callers(self, service: int) -> set[int]:
         """Direct callers."""

@@ -1,8 +1,10 @@
 """What a detector that watches several services found in the last minutes, and in whose traces."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from models.detector import Evidence
+from models.detector import Evidence, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,9 @@ class Finding:
     at_ms: int
     """Event time at which it was known."""
     nats: float
-    """Minus the logarithm of its chance."""
+    """Minus the logarithm of its chance,"""
+    bar: float
+    """which is raised from here on."""
     hits: int
     """Traces (minutes, for a rate) that show it lately,"""
     trials: int
@@ -33,3 +37,15 @@ class Finding:
 
 MAX_TRACES = 256
 """Of a finding: enough to see whether two findings share most of theirs."""
+
+
+def finding_of(plain: Mapping[str, Any]) -> Finding:
+    """A finding of what ``dataclasses.asdict`` made of one, through JSON or not.
+
+    Raises:
+        KeyError, TypeError: Something is missing, or more is there.
+    """
+    evidence = plain["evidence"]
+    parts = tuple(Part(**part) for part in evidence["parts"])
+    told = Evidence(**{**evidence, "parts": parts, "related": tuple(evidence["related"])})
+    return Finding(**{**plain, "evidence": told, "traces": frozenset(plain["traces"])})

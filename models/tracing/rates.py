@@ -8,9 +8,11 @@ the likelihood ratio of Student's test: ``(m + 1) / 2 ln(1 + z^2 / m)`` nats. Af
 A minute in which nothing came from any service says nothing of any one of them: the logs are not being read.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.detector import Evidence, Numbers, Part
 from models.sessions import Flags, Ints
@@ -65,6 +67,31 @@ class Rates:
             self._counts += np.bincount(services[minutes == minute], minlength=len(self._counts))
         return found
 
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All that is known, as named columns of numbers."""
+        past = self._past
+        return {
+            "weight": past.weight,
+            "mean": past.mean,
+            "variance": past.variance,
+            "counts": self._counts,
+            "minute": np.array([self._minute]),
+            "stays": np.array(list(self._stays.items()), dtype=np.int64).reshape(-1, 2),
+        }
+
+    def restore(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace what is known by what ``columns`` gave.
+
+        Raises:
+            ValueError, KeyError: They do not fit.
+        """
+        past = [columns[name].astype(np.float64) for name in ("weight", "mean", "variance")]
+        self._past, self._counts = _Past(*past), columns["counts"].astype(np.int64)
+        if {len(part) for part in past} != {len(self._counts)}:
+            raise ValueError("rates of different numbers of services")
+        self._minute = int(columns["minute"].astype(np.int64)[0])
+        self._stays = dict(columns["stays"].astype(np.int64).tolist())
+
     def _close(self) -> list[Finding]:
         counts, past = self._counts.astype(np.float64), self._past
         self._counts = np.zeros_like(self._counts)
@@ -109,6 +136,7 @@ class Rates:
             signature={"burst": 1, "drop": 2, "silence": 2}[reason],
             at_ms=at,
             nats=float(nats[service]),
+            bar=self._bar,
             hits=int(observed),
             trials=1,
             usual=expected,

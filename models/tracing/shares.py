@@ -15,8 +15,9 @@ the newest one and nothing is strange: a cold start needs no warm-up to be set.
 """
 
 from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,6 +86,32 @@ class Counted:
     def contexts(self) -> Ids:
         """[n] hash of the context."""
         return _contexts(self.services, self.before, self.after)
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All columns by their names."""
+        return {name: getattr(self, name) for name in Counted.__dataclass_fields__}
+
+    @classmethod
+    def restored(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
+        """What ``columns`` gave.
+
+        Raises:
+            ValueError, KeyError: One is missing, or their lengths differ.
+        """
+        ids = {"before", "after", "outcomes"}
+        kinds = {name: np.uint64 if name in ids else np.int64 for name in Counted.__dataclass_fields__}
+        made: list[Any] = [columns[name].astype(kind) for name, kind in kinds.items()]
+        if len({len(column) for column in made}) != 1:
+            raise ValueError("columns of counts of different lengths")
+        return cls(*made)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Counted]") -> Self:
+        """Put counts one after another, as they are."""
+        ids, ints = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+        none = (ints, ids, ids, ids, ints, ints, ints)
+        fields = zip(none, Counted.__dataclass_fields__, strict=True)
+        return cls(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for empty, name in fields))
 
     @classmethod
     def of(cls, outcomes: Outcomes, closed: int) -> Self:

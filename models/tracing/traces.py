@@ -11,10 +11,12 @@ parent is the span, begun last, whose lines enclose all of its lines: the caller
 answered. A span that nothing encloses hangs on nothing.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.finished import mix
 from models.sessions import Ids, Ints
@@ -48,6 +50,24 @@ class TraceLines:
         """These lines and more behind them."""
         both = ((getattr(self, name), getattr(more, name)) for name in TraceLines.__dataclass_fields__)
         return type(self)(*(np.concatenate(pair) for pair in both))
+
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All columns by their names."""
+        return {name: getattr(self, name) for name in TraceLines.__dataclass_fields__}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
+        """What ``columns`` gave.
+
+        Raises:
+            ValueError, KeyError: One is missing, or their lengths differ.
+        """
+        if len({len(column) for column in columns.values()}) > 1:
+            raise ValueError("columns of lines of different lengths")
+        ids = {"traces", "spans", "templates"}
+        kinds = {name: np.uint64 if name in ids else np.int64 for name in TraceLines.__dataclass_fields__}
+        made: list[Any] = [columns[name].astype(kind) for name, kind in kinds.items()]
+        return cls(*made)
 
     @classmethod
     def none(cls) -> Self:
@@ -128,22 +148,23 @@ class TraceTable:
 
     def __init__(self, quiet_ms: int = QUIET_MS, max_lines: int = MAX_LINES) -> None:
         self._quiet, self._max = quiet_ms, max_lines
-        self._open = TraceLines.none()
+        self.open = TraceLines.none()
+        """Lines of open traces."""
 
     def __len__(self) -> int:
         """Lines of open traces."""
-        return len(self._open)
+        return len(self.open)
 
     def add(self, lines: TraceLines) -> None:
         """Take in lines, in the order in which they came."""
-        self._open = self._open.and_then(lines)
+        self.open = self.open.and_then(lines)
 
     def finished(self, now_ms: int) -> Traces:
         """End the traces that have rested at this event time; returns them, in the order of their last lines."""
-        distinct, number = np.unique(self._open.traces, return_inverse=True)
+        distinct, number = np.unique(self.open.traces, return_inverse=True)
         number = number.reshape(-1)
         last = np.full(len(distinct), np.iinfo(np.int64).min)
-        np.maximum.at(last, number, self._open.times)
+        np.maximum.at(last, number, self.open.times)
         over = last < now_ms - self._quiet
         kept = np.count_nonzero(~over[number])
         if kept > self._max:
@@ -152,8 +173,8 @@ class TraceTable:
             left = len(number) - np.cumsum(lengths[by_age])
             over[by_age[: int(np.argmax(left <= self._max)) + 1]] = True
         rows = np.flatnonzero(over[number])
-        done, closed = self._open.take(rows), np.minimum(last + self._quiet, now_ms)
-        self._open = self._open.take(np.flatnonzero(~over[number]))
+        done, closed = self.open.take(rows), np.minimum(last + self._quiet, now_ms)
+        self.open = self.open.take(np.flatnonzero(~over[number]))
         return build(done, closed[number[rows]])
 
 

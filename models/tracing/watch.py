@@ -10,10 +10,11 @@ release, not a fault (unless its detector finds trouble): from then on it is lea
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.detector import Numbers
 from models.finished import mix
@@ -104,6 +105,58 @@ class Watch:
                     self._raised[service] = now_ms + self._window
         return found
 
+    def columns(self) -> dict[str, NDArray[np.generic]]:
+        """All that is known, as named columns of numbers: what was learnt, the window, what is kept from learning."""
+        columns: dict[str, NDArray[np.generic]] = {
+            "raised": np.array(list(self._raised.items()), dtype=np.int64).reshape(-1, 2),
+            "stays": np.array(list(self._stays), dtype=np.uint64),
+            "stayed": np.array([(one.since, one.last) for one in self._stays.values()], dtype=np.int64).reshape(-1, 2),
+        }
+        for member in self._members:
+            name, slices = member.detector.name, member.slices
+            columns[f"{name}/learnt"] = np.frombuffer(member.detector.dump(), dtype=np.uint8)
+            columns[f"{name}/closed"] = np.array([part.closed for part in slices], dtype=np.int64)
+            columns[f"{name}/sizes"] = np.array(
+                [(len(part.counted), len(part.traces)) for part in slices], dtype=np.int64
+            ).reshape(-1, 2)
+            counted = Counted.joined([part.counted for part in slices])
+            columns |= {f"{name}/counted/{key}": column for key, column in counted.columns().items()}
+            none = np.zeros(0, dtype=np.uint64)
+            columns[f"{name}/signatures"] = np.concatenate([none, *(part.signatures for part in slices)])
+            columns[f"{name}/traces"] = np.concatenate([none, *(part.traces for part in slices)])
+        return columns
+
+    def restore(self, columns: Mapping[str, NDArray[np.generic]]) -> None:
+        """Replace what is known by what ``columns`` gave, of the same detectors.
+
+        Raises:
+            ValueError, KeyError: They do not fit.
+            StateError: What a detector learnt is damaged.
+        """
+        self._raised = dict(columns["raised"].astype(np.int64).tolist())
+        stayed = columns["stayed"].astype(np.int64).tolist()
+        self._stays = {
+            signature: _Stay(since, last)
+            for signature, (since, last) in zip(columns["stays"].astype(np.uint64).tolist(), stayed, strict=True)
+        }
+        for member in self._members:
+            name = f"{member.detector.name}/"
+            member.detector.load(columns[f"{name}learnt"].tobytes())
+            under = f"{name}counted/"
+            mine = {key.removeprefix(under): column for key, column in columns.items() if key.startswith(under)}
+            counted = Counted.restored(mine)
+            signatures, traces = (columns[f"{name}{key}"].astype(np.uint64) for key in ("signatures", "traces"))
+            sizes = columns[f"{name}sizes"].astype(np.int64)
+            ends = np.cumsum(np.vstack([np.zeros((1, 2), dtype=np.int64), sizes]), axis=0).tolist()
+            if ends[-1] != [len(counted), len(traces)] or len(signatures) != len(traces):
+                raise ValueError(f"the window of {member.detector.name} is not as long as its ticks")
+            member.slices = deque(
+                _Slice(closed, counted.take(np.arange(start, end)), signatures[first:last], traces[first:last])
+                for closed, (start, first), (end, last) in zip(
+                    columns[f"{name}closed"].astype(np.int64).tolist(), ends[:-1], ends[1:], strict=True
+                )
+            )
+
     @property
     def detectors(self) -> list[Shares]:
         """Those that watch."""
@@ -135,21 +188,22 @@ class Watch:
         for row in rows[np.argsort(-nats[rows], kind="stable")].tolist():
             strongest.setdefault(int(signatures[row]), row)
         return [
-            self._finding(member, total, row, signature, float(nats[row]), now_ms, len(bars))
+            self._finding(member, total, row, signature, float(nats[row]), now_ms, bars)
             for signature, row in strongest.items()
         ]
 
     def _finding(
-        self, member: _Member, total: Counted, row: int, signature: int, nats: float, now_ms: int, services: int
+        self, member: _Member, total: Counted, row: int, signature: int, nats: float, now_ms: int, bars: Numbers
     ) -> Finding:
         compared = member.detector.compared(total)
         return Finding(
             detector=member.detector.name,
             service=int(total.services[row]),
-            blamed=member.detector.blamed(total, row, services),
+            blamed=member.detector.blamed(total, row, len(bars)),
             signature=signature,
             at_ms=now_ms,
             nats=nats,
+            bar=float(bars[total.services[row]]),
             hits=int(compared.hits[row]),
             trials=int(compared.trials[row]),
             usual=float(compared.learnt_hits[row] / compared.learnt_trials[row]),

@@ -18,7 +18,7 @@ class Calls(CallGraph):
 
 
 def finding(at, *, service=1, signature=5, nats=20.0, traces=(), detector="gap"):
-    return Finding(detector, service, service, signature, at, nats, 5, 9, 0.01, WHY, frozenset(traces))
+    return Finding(detector, service, service, signature, at, nats, 10.0, 5, 9, 0.01, WHY, frozenset(traces))
 
 
 def test_an_alert_lives_by_event_time():
