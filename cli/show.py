@@ -126,7 +126,7 @@ def _sequence(found: Detection) -> RenderableType:
     table.add_column(overflow="fold")
     for before in found.before:
         table.add_row("", Text(printable(before.text), style="dim"))
-    if found.kind == "session":  # its last line is among them
+    if found.kind in ("session", "trace"):  # its last line is among them; or there is none
         return table
     ends = found.kind == "end"
     table.add_row(

@@ -78,9 +78,11 @@ class Detection(Record):
     """Detections of one service with one signature (service, detector, template) form one alert."""
     service: ServiceName
     detector: str
-    kind: Literal["event", "end", "session"]
+    kind: Literal["event", "end", "session", "trace"]
     """``event``: this line does not belong. ``end``: the session ended here and should have gone on. ``session``: the
-    session as a whole is rare, say the detectors of whole sessions; the line is its last one."""
+    session as a whole is rare, say the detectors of whole sessions; the line is its last one. ``trace``: what the
+    service did in the traces of the last minutes is unusual (``docs/detectors-faults.md``); ``session`` is one of these
+    traces, there is no line, and the offset is where the service was read by then."""
     topic: str
     partition: int = Field(ge=0)
     offset: int = Field(ge=0)

@@ -79,6 +79,8 @@ class DetectorOptions(Options):
     seed: int = 0
     sessions: Literal["on", "off"] = "on"
     """Whether whole sessions are judged too once they are over, by several detectors (``docs/detectors.md``)."""
+    traces: Literal["on", "off"] = "on"
+    """Whether lines that name a trace are watched together with those of other services that name it."""
     learning: Literal["on", "off"] = "on"
     """Whether these detectors go on learning while they run: late, and never from what was raised."""
     doubt: float = Field(default=0.0, ge=0.0, le=0.1)

@@ -6,8 +6,10 @@ says what it holds before it is read (``streaming/restore.py``): raise one with 
 
 PARSER_STATE = 3
 """Of the operator *parse*: ``parsing.parser.Parser.dump``, under keys of ``streaming.placing``."""
-SESSION_STATE = 3
+SESSION_STATE = 4
 """Of the operator *score*: ``streaming.buckets.Bucket``'s state, likewise."""
+TRACE_STATE = 1
+"""Of the operator *traces*: ``streaming.traces.TraceStage``'s state."""
 
 NOT_RESTORED = "Not restored: "
 """Begins the line on which a job's program says why it was not submitted."""

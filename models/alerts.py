@@ -146,7 +146,8 @@ def likeness(one: Detection, other: Detection) -> float:
 
 
 def _about(found: Detection) -> frozenset[str]:
-    return frozenset(found.template_text.split() if found.kind == "event" else (one.text for one in found.before))
+    by_words = found.kind in ("event", "trace")
+    return frozenset(found.template_text.split() if by_words else (one.text for one in found.before))
 
 
 def worst_by_id(detections: Iterable[Detection]) -> dict[str, Detection]:

@@ -57,7 +57,7 @@ class Explanation:
 
     service: str
     session: str
-    kind: Literal["event", "end", "session"]
+    kind: Literal["event", "end", "session", "trace"]
     line: str
     template_text: str
     parameters: tuple[str, ...]
@@ -89,7 +89,8 @@ class Explanation:
 
     def sentences(self) -> list[str]:
         """Say it, one thing a sentence; texts of templates and lines are as they are, not escaped."""
-        said = [_came_words(self)] if self.kind == "session" else [_expected_words(self.expected), _came_words(self)]
+        whole = self.kind in ("session", "trace")
+        said = [_came_words(self)] if whole else [_expected_words(self.expected), _came_words(self)]
         if self.kind == "event" and self.parameters:
             said.append(f"The line has {', '.join(self.parameters)} where its template has variables.")
         said.append(_since_words(self))
@@ -109,7 +110,7 @@ def explain_finding(found: Detection, alert: Alert) -> Explanation:
     """
     before = [(one.template, one.text) for one in found.before]
     likeliest = [(one.template, one.text or END_WORDS) for one in found.expected[:1]]
-    whole = found.kind == "session"
+    whole = found.kind in ("session", "trace")
     came = (found.template, END_WORDS if found.kind == "end" else found.template_text)
     return Explanation(
         service=found.service,
@@ -329,6 +330,8 @@ def _expected_words(likely: Sequence[Expected]) -> str:
 def _came_words(told: Explanation) -> str:
     one_in = f"one in {told.one_in:,.0f}" if told.one_in < 1e9 else "less than one in a billion"
     unusual = f"; that is {one_in}" + ("" if told.is_raised else ", which is not unusual enough to be raised")
+    if told.kind == "trace":
+        return f"What the service did in the traces of the last minutes is rare: {one_in}."
     if told.kind == "session":
         return f"The session is over, and as a whole it is rare: {one_in}."
     if told.kind == "end":

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from models.encoding import StateError, pack, unpack
+from models.encoding import pack, unpack
 from models.ensemble import Ensemble, Judged
 from models.finished import LEVELS, Sessions
 from models.sessions import Flags, Ids, Ints
@@ -112,16 +112,12 @@ class Running:
         return pack(_STATE, _FORMAT, parts)
 
     def load(self, data: bytes) -> None:
-        """Go on from what ``dump`` wrote, or an ensemble's.
+        """Go on from what ``dump`` wrote.
 
         Raises:
             StateError: The bytes are damaged, or of another format.
         """
-        try:
-            parts = unpack(data, _STATE, _FORMAT)
-        except StateError:  # written before releases were saved; what is damaged is refused here as well
-            self.ensemble.load(data)
-            return
+        parts = unpack(data, _STATE, _FORMAT)
         self.ensemble.load(parts["ensemble"].tobytes())
         for name, one in self._adopting().items():
             one.adopt(parts[name].astype(np.uint64).tolist())

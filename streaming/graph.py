@@ -1,7 +1,8 @@
 """The job's graph, to be read from top to bottom: Kafka, frames, events, detections, Kafka.
 
     logs.* -> frames, keyed by partition -> parse -> keyed by bucket -> score -> detections
-    control ------------------- broadcast --^--------------------------^
+    parse -> lines that name a trace, of all services -> traces -> detections
+    control -> broadcast to parse, score and traces
     parse, score -> statistics      parse -> deadletters, catalogue (back to control)
 
 Lines are collected into frames in the JVM, by an operator of ours (``deploy/java``): a line's bytes go to Python once.
@@ -26,7 +27,7 @@ from pyflink.table import StreamTableEnvironment
 from pyflink.util.java_utils import get_j_env_configuration
 
 from contracts.settings import AppSettings
-from contracts.state import PARSER_STATE, SESSION_STATE
+from contracts.state import PARSER_STATE, SESSION_STATE, TRACE_STATE
 from streaming.names import FRAME_BYTES, FRAME_LINES, job_name, kafka_properties, topic_pattern
 from streaming.operators import (
     BYTES,
@@ -34,8 +35,10 @@ from streaming.operators import (
     DEADLETTERS,
     KEYED_BYTES,
     STATISTICS,
+    TRACES,
     ParseOperator,
     ScoreOperator,
+    TraceOperator,
 )
 from streaming.restore import named
 
@@ -126,7 +129,10 @@ def build(
     events.name(named("parse", PARSER_STATE)).uid("parse")
     detections.name(named("score", SESSION_STATE)).uid("score")
 
-    _sink(settings, detections, settings.kafka.detections, "detections")
+    found = _keyed(_side(events, TRACES)).connect(control).process(TraceOperator(json), Types.STRING())
+    found.set_parallelism(1).name(named("traces", TRACE_STATE)).uid("traces")
+
+    _sink(settings, detections.union(found), settings.kafka.detections, "detections")
     statistics = _side(events, STATISTICS).union(_side(detections, STATISTICS))
     _sink(settings, statistics, settings.kafka.statistics, "statistics")
     _sink(settings, _side(events, DEADLETTERS), settings.kafka.deadletters, "deadletters")

@@ -1,4 +1,4 @@
-"""The two operators of the job: Flink's elements, state and timers mapped onto the stages.
+"""The three operators of the job: Flink's elements, state and timers mapped onto the stages.
 
 What only the workers need is imported when an operator opens: Flink's client, which merely ships these classes, starts
 two seconds sooner.
@@ -16,6 +16,7 @@ from pyflink.datastream.state import ListStateDescriptor, ValueStateDescriptor
 if TYPE_CHECKING:
     from streaming.buckets import Saved
     from streaming.stages import ScoreOutput
+    from streaming.traces import TraceOutput
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 KEYED_BYTES = Types.ROW([Types.STRING(), BYTES])
@@ -24,7 +25,11 @@ KEYED_JSON = Types.ROW_NAMED(["k", "v"], [Types.STRING(), Types.STRING()])
 
 STATISTICS = OutputTag("statistics", Types.STRING())
 DEADLETTERS = OutputTag("deadletters", Types.STRING())
+TRACES = OutputTag("traces", KEYED_BYTES)
 CATALOGUE = OutputTag("catalogue", KEYED_JSON)
+
+TRACES_KEY = "traces"
+"""Of all lines that name a trace: one instance sees those of all services."""
 
 Emitted = Iterator[Any]
 
@@ -52,6 +57,8 @@ class ParseOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
         out = self._stage.parse(ctx.get_current_key(), bytes(value), self._state.value)
         for key, events in out.events:
             yield Row(key, events)
+        for lines in out.traces:
+            yield TRACES, Row(TRACES_KEY, lines)
         yield STATISTICS, out.statistic.model_dump_json()
         for letter in out.dead:
             yield DEADLETTERS, letter.model_dump_json()
@@ -128,3 +135,58 @@ class ScoreOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
             yield detection.model_dump_json()
         for statistic in out.statistics:
             yield STATISTICS, statistic.model_dump_json()
+
+
+class TraceOperator(KeyedBroadcastProcessFunction):  # type: ignore[misc]
+    """Lines of all services that name a trace to detections, under one key."""
+
+    def __init__(self, settings: str) -> None:
+        self._json = settings
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        """Read what is known before the first batch: the control topic up to its end."""
+        from contracts.settings import AppSettings
+        from storage.control import read_control
+        from streaming.buckets import Saved
+        from streaming.frames import unpack_control
+        from streaming.traces import TraceStage
+
+        self._make_saved, self._unpack = Saved, unpack_control
+        settings = AppSettings.model_validate_json(self._json)
+        self._stage = TraceStage(settings, read_control(settings))
+        self._whole = runtime_context.get_state(ValueStateDescriptor("traces", BYTES))
+        self._changes = runtime_context.get_list_state(ListStateDescriptor("trace-changes", BYTES))
+        self._timer = 0
+
+    def process_element(self, value: Any, ctx: Any) -> Emitted:  # noqa: ANN401
+        """Watch one batch of lines."""
+        yield from self._emit(self._stage.watch(bytes(value), self._saved), ctx)
+
+    def on_timer(self, timestamp: int, ctx: Any) -> Emitted:  # noqa: ANN401
+        """Look for traces that are over though no line came."""
+        if self._timer <= timestamp:
+            self._timer = 0
+        yield from self._emit(self._stage.look(self._saved), ctx)
+
+    def process_broadcast_element(self, value: Any, ctx: Any) -> Iterable[Any]:  # noqa: ANN401
+        """Take in a pack of control records."""
+        for key, record in self._unpack(bytes(value)):
+            self._stage.control(key, record)
+        return ()
+
+    def _saved(self) -> "Saved":
+        return self._make_saved(
+            bytes(self._whole.value() or b""), [bytes(change) for change in self._changes.get() or ()]
+        )
+
+    def _emit(self, out: "TraceOutput", ctx: Any) -> Emitted:  # noqa: ANN401
+        if out.whole is not None:
+            self._whole.update(out.whole)
+            self._changes.clear()
+        elif out.change is not None:
+            self._changes.add(out.change)
+        if out.look_again_ms and not self._timer:
+            self._timer = out.look_again_ms
+            ctx.timer_service().register_processing_time_timer(out.look_again_ms)
+        for detection in out.detections:
+            yield detection.model_dump_json()

@@ -22,6 +22,7 @@ from contracts.records import DeadLetter, Detection, Statistic, Template
 from contracts.settings import AppSettings
 from models.session_scorer import ScoredSessions, SessionScorer
 from models.sessions import Windows, gap_of
+from models.tracing.reading import packed
 from models.verdicts import Suppression, Suppressions
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
@@ -80,6 +81,8 @@ class ParseOutput:
     dead: list[DeadLetter]
     statistic: Statistic
     templates: list[Template]
+    traces: list[bytes]
+    """Encoded lines that name a trace (``streaming.traces.packed``)."""
     state: bytes | None
     """The parser's state, where it is time to save it."""
 
@@ -156,7 +159,9 @@ class ParseStage:
             paused=shard.parser.learning_paused,
             forgotten=sum(part.forgotten for part in parts),
         )
-        return ParseOutput(events, dead, statistic, templates, self._state(shard))
+        watched = parts if shard.parser.settings.detector.traces == "on" else ()
+        traces = [data for part in watched if (data := packed(part.events)) is not None]
+        return ParseOutput(events, dead, statistic, templates, traces, self._state(shard))
 
     def _completed(self, template: Template) -> Template:
         """A template's record with what the catalogue knows of it and the parser does not keep: its example, its text.

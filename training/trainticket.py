@@ -27,10 +27,9 @@ from models.sessions import Ints
 from models.tracing import TRACE_DETECTORS
 from models.tracing.across import Across
 from models.tracing.blame import CallGraph
-from models.tracing.findings import Finding
-from models.tracing.rates import Rates
 from models.tracing.reading import trace_lines
 from models.tracing.shares import Shares
+from models.tracing.telling import headline
 from models.tracing.traces import TraceLines, Traces, TraceTable
 from models.tracing.watch import BUDGET_A_DAY, TICK_MS
 from parsing.events import Events, Lines
@@ -293,8 +292,13 @@ class Measure:
 
     def false_groups(self, watched: Watched) -> list[str]:
         """The alerts that began in observed time, in words."""
+
+        def text(service: str, template: int) -> str:
+            del service
+            return self.day.texts.get(template, "")
+
         began = [one for one in watched.alerts if one.first_ms // MINUTE_MS in self.observed]
-        return [f"{_clock(alert.first_ms)} {say(alert.first, self.day)}" for alert in began]
+        return [f"{_clock(alert.first_ms)} {headline(alert.first, self.day.services, text)}" for alert in began]
 
     def _services(self, watched: Watched, fault: Fault, tolerance: int) -> set[int]:
         """The services with an alert in time."""
@@ -350,19 +354,6 @@ class Measure:
             waited = [one.at_ms - fault.at_ms for one in watched.raised if one.service in related]
             delays += [min(found) / 1000] if (found := [ms for ms in waited if 0 <= ms <= FOUND_MS]) else []
         return median(delays) if delays else None
-
-
-def say(finding: Finding, day: Day) -> str:
-    """A finding as a sentence."""
-    where = day.services[finding.blamed] if finding.blamed >= 0 else "many services"
-    seen = "" if finding.blamed == finding.service else f" (seen on {day.services[finding.service]})"
-    evidence = finding.evidence
-    about = [evidence.parts[0].template] if evidence.parts else []
-    quoted = [f'"{day.texts[template][:80]}"' for template in (*about, *evidence.related[:1]) if template in day.texts]
-    usual = f"{finding.usual:.0f} lines a minute are" if finding.detector == Rates.name else f"{finding.usual:.1%} is"
-    rarity = f"one in {np.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector}"
-    counts = f"{finding.hits} of {finding.trials} where {usual} usual"
-    return f"{where}{seen}: {evidence.reason} {' after '.join(quoted)}, {counts} ({rarity})"
 
 
 def _clock(at_ms: int) -> str:

@@ -1,8 +1,18 @@
-"""Events to the lines that name a trace: ``trace_id=4bf9...``, ``"traceId":"..."``, ``TraceID: ...``."""
+"""Events to the lines that name a trace: ``trace_id=4bf9...``, ``"traceId":"..."``, ``TraceID: ...``.
+
+Usage::
+
+    data = packed(events)          # to whoever watches the traces of all services; None: no line names one
+    batch = unpacked(data)
+"""
+
+import json
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
+from models.encoding import StateError, pack, unpack
 from models.finished import level_numbers
 from models.tracing.traces import TraceLines
 from parsing.events import Events, string_hashes
@@ -34,3 +44,53 @@ def trace_lines(events: Events, service: int = 0) -> tuple[TraceLines, dict[int,
         ),
         names,
     )
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class TraceBatch:
+    """Lines of one partition that name a trace."""
+
+    service: str
+    topic: str
+    partition: int
+    offset: int
+    """Of the newest of the events they were taken from,"""
+    arrival_ms: int
+    """and its arrival."""
+    lines: TraceLines
+    names: dict[int, str]
+
+
+_BATCH, _FORMAT = "trace_lines", 1
+
+
+def packed(events: Events) -> bytes | None:
+    """Encode the lines of one partition that name a trace; None where no line does."""
+    lines, names = trace_lines(events)
+    if not len(lines):
+        return None
+    told = {
+        "service": events.service,
+        "topic": events.topic,
+        "partition": int(events.column("partition")[0]),
+        "offset": int(events.column("offset").max()),
+        "arrival_ms": int(events.column("arrival").max()),
+        "names": {str(trace): name for trace, name in names.items()},
+    }
+    text = np.frombuffer(json.dumps(told).encode(), dtype=np.uint8)
+    return pack(_BATCH, _FORMAT, {"told": text} | lines.columns())
+
+
+def unpacked(data: bytes) -> TraceBatch:
+    """Decode what ``packed`` made.
+
+    Raises:
+        StateError: The bytes are something else.
+    """
+    columns = unpack(data, _BATCH, _FORMAT)
+    try:
+        told = json.loads(columns.pop("told").tobytes())
+        names = {int(trace): str(name) for trace, name in told.pop("names").items()}
+        return TraceBatch(**told, lines=TraceLines.of(columns), names=names)
+    except (KeyError, ValueError, TypeError) as error:
+        raise StateError(f"these are no lines of traces: {error}") from error
