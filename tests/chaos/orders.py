@@ -128,7 +128,8 @@ class Orders:
 
 def options_of(service: str) -> ServiceSettings:
     """The settings of a service whose lines these are."""
-    detector = DetectorOptions(kind="ngram", window=WINDOW, end_event="on")
+    # What is found across traces depends on how partitions mix (docs/invariants.md, 3.7), and is no part of the core.
+    detector = DetectorOptions(kind="ngram", window=WINDOW, end_event="on", traces="off")
     return ServiceSettings(service=service, session=SessionOptions(by="auto"), detector=detector)
 
 

@@ -29,6 +29,7 @@ from streaming.stages import ParseStage, ScoreStage
 from streaming.submit import cancel, list_jobs, stop, submit
 from tests.machine import patience, wait_for
 from tests.packing import pack
+from tests.unit import test_trace_stage as traced
 from tests.unit import test_whole_stage as whole
 
 JOB = "e2e-job"
@@ -91,7 +92,8 @@ def scored(settings, topic):
 
 
 def options_of(service):
-    return ServiceSettings(service=service, detector=DetectorOptions(kind="ngram", window=4, end_event="off"))
+    detector = DetectorOptions(kind="ngram", window=4, end_event="off", traces="off")
+    return ServiceSettings(service=service, detector=detector)
 
 
 def make_bundle(service):
@@ -271,6 +273,29 @@ def test_whole_sessions_are_judged_as_by_the_core_alone_through_a_kill(stack):
     found = next(one for one in detections(stack, service) if one.kind == "session")
     assert found.headline == found.reasons[0].sentence
     assert found.bundle == version
+
+
+def test_traces_are_watched_across_services_as_by_the_core_alone_through_a_kill(stack):
+    rows = [(at, f"job-{service}", text) for at, service, text in traced.day()]
+    core = traced.Run(services := ("job-shop", "job-stock"))
+    for at in range(0, len(rows), 500):
+        core.feed(rows[at : at + 500], at)
+    wanted = traced.told(core.over().found)
+    assert {place[0] for place in wanted.values()} == {"job-stock"}
+    for service in services:
+        make_topic(stack, f"logs.{service}")
+    half = len(rows) // 2
+    for part in (rows[:half], rows[half:]):
+        for service in services:
+            send(stack, f"logs.{service}", [text.encode() for _, one, text in part if one == service])
+        if part[0] is rows[0]:
+            for service in services:
+                wait_for(lambda service=service: scored(stack, f"logs.{service}"), half // 2)
+            killed = next(part for part in read_status(stack.home).parts if part.name == "taskmanager")
+            os.kill(killed.pid, signal.SIGKILL)
+    wait_for(lambda: traced.told(detections(stack, "job-stock")), wanted, seconds=150)
+    assert {one.kind for one in detections(stack, "job-stock")} == {"trace"}
+    assert detections(stack, "job-shop") == []
 
 
 def test_stopped_with_a_savepoint_it_goes_on_where_it_was(stack):
