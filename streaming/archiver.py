@@ -56,8 +56,8 @@ STEP_RECORDS = 20_000
 STEP_BYTES = 16 * 1024 * 1024
 """Lines, and bytes of lines, taken from Kafka in a round: enough that the work per round does not count."""
 POLL_RECORDS = 200
-"""Lines taken at once. The client unpacks compressed lines as it hands them out, whatever their bytes: this is how far
-a round may pass ``STEP_BYTES``."""
+"""Lines taken at once; fewer where the lines before were so long that as many would pass ``STEP_BYTES`` by far: the
+client unpacks compressed lines as it hands them out, whatever their bytes."""
 PARTITION_FETCH_BYTES = 2 * 1024 * 1024
 TOPICS_SECONDS = 10.0
 """How often new topics are looked for."""
@@ -260,6 +260,8 @@ class Archiver:
         self._owned: dict[TopicPartition, _Partition] = {}
         self._away_until = 0.0
         self._retry_seconds = 0.0
+        self._longest = 1
+        """Bytes of the longest of the lines taken last."""
         self._swept: dict[str, float] = {}
         self._client = consumer(
             settings,
@@ -310,13 +312,14 @@ class Archiver:
             wait = REBALANCE_MILLISECONDS
         try:
             while count < STEP_RECORDS and size < STEP_BYTES:
-                more = self._client.poll(timeout_ms=0 if count else wait)
+                most = min(POLL_RECORDS, (STEP_BYTES - size) // self._longest + 1)
+                more = self._client.poll(timeout_ms=0 if count else wait, max_records=most)
                 if not more:
                     break
+                lengths = [len(record.value or b"") for records in more.values() for record in records]
+                count, size, self._longest = count + len(lengths), size + sum(lengths), max(1, *lengths)
                 for key, records in more.items():
                     polled.setdefault(key, []).extend(records)
-                    count += len(records)
-                    size += sum(len(record.value or b"") for record in records)
                 if self._rebalances.notes:
                     break  # who owns what has changed: what comes next belongs to other owners
         except KafkaError as error:
