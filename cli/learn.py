@@ -44,10 +44,11 @@ def train(
     from training.trainer import train as run
 
     state = shell(context)
-    window = {name: moment(flag, text) for name, flag, text in (("from_ms", "--from", since), ("to_ms", "--to", until))}
-    if None not in window.values() and window["from_ms"] >= window["to_ms"]:  # type: ignore[operator]
+    from_ms, to_ms = moment("--from", since), moment("--to", until)
+    if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise ProblemError(f"--from {since} is not before --to {until}")
-    manifest = run(state.settings, service, author=author or user(), reason=reason, progress=state.say, **window)
+    who = author or user()
+    manifest = run(state.settings, service, from_ms=from_ms, to_ms=to_ms, author=who, reason=reason, progress=state.say)
     if as_json or state.json:
         state.emit(manifest)
         return
@@ -327,6 +328,25 @@ def bench_pipeline(
         state.settings, data=data, corpus=corpus, lines=lines, progress=state.say, are_sessions_judged=sessions
     )
     _report(state, figures, as_json)
+
+
+@bench_app.command("training")
+def bench_training(
+    context: typer.Context,
+    *,
+    data: Data,
+    lines: Annotated[int, typer.Option("--lines", min=1_000, help="Lines to archive and learn from.")] = 2_000_000,
+    as_json: Json = False,
+) -> None:
+    """Lines per second from an archive in HDFS to a live bundle, and what unique windows cost in quality.
+
+    Example:
+      logcanary bench training --data ../shared/data/hdfs --json
+    """
+    from training.training_bench import bench_training as run
+
+    state = shell(context)
+    _report(state, run(state.settings, data, lines=lines, progress=state.say), as_json)
 
 
 @bench_app.command("parsing")

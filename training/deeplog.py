@@ -16,7 +16,7 @@ Names of sizes: B contexts in a batch, N nodes at one depth of the tree, E embed
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -109,16 +109,18 @@ class NextEvent(nn.Module):
 
 
 def fit(
-    learnt: Counted, held: Counted, entries: int, detector: DetectorOptions, say: Say
+    learnt: Counted, held: Counted, entries: int, detector: DetectorOptions, say: Say, *, unique: bool = True
 ) -> tuple[DeepLog, dict[str, float]]:
     """Train until held-back time gets no likelier; see ``models.learning.Fit``.
 
-    The same windows and seed give the same model on the same kind of processor.
+    The same windows and seed give the same model on the same kind of processor. Without ``unique`` every window is a
+    row of its own, however often it comes, as the field does it: what the weights are compared with.
     """
     with _repeatable(detector.seed):
         shares = np.bincount(learnt.targets - FIRST_INDEX, learnt.counts, entries) / learnt.counts.sum()
         model = NextEvent(entries, shares.astype(np.float32))
         rows, judged = _Rows.of(learnt), _Rows.of(held.known())
+        rows = rows if unique else rows.one_by_one()
         if not len(judged.contexts):
             judged = rows
         rng = np.random.default_rng(detector.seed)
@@ -162,6 +164,11 @@ class _Rows:
         # A context above the mean comes in several batches, with a part of its weight in each.
         copies = np.ceil(totals / max(1.0, totals.mean() if len(totals) else 1.0)).astype(np.int64)
         return cls(windows.contexts[heads], starts, windows.targets - FIRST_INDEX, counts, copies)
+
+    def one_by_one(self) -> "_Rows":
+        """The same, each context as often in a pass as it came."""
+        totals = np.add.reduceat(self.counts, self.starts[:-1]) if len(self.contexts) else np.zeros(0)
+        return replace(self, copies=np.round(totals).astype(np.int64))
 
     def draws(self, rng: np.random.Generator) -> Iterator[Ints]:
         """Batches of contexts without end: all of them (and their copies) in a random order, again and again."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from contracts.bundle import Manifest
 from contracts.settings import AppSettings
@@ -24,6 +25,30 @@ ASK_AGAIN_SECONDS = 0.5
 Say = Callable[[str], None]
 
 
+@dataclass
+class Stages:
+    """Seconds of wall clock that each stage of a training took; filled while it runs."""
+
+    read: float = 0.0
+    """Reading the archive and decoding its files."""
+    prepare: float = 0.0
+    """Parsing, windows, whole sessions."""
+    train: float = 0.0
+    """Learning, calibrating."""
+    publish: float = 0.0
+    """The bundle into the registry, templates and pointer onto the control topic."""
+
+    def reading(self, batches: Iterator[Lines]) -> Iterator[Lines]:
+        """The same batches; the time until each is there counts as read."""
+        while True:
+            began = time.perf_counter()
+            batch = next(batches, None)
+            self.read += time.perf_counter() - began
+            if batch is None:
+                return
+            yield batch
+
+
 def train(
     settings: AppSettings,
     service: str,
@@ -33,6 +58,7 @@ def train(
     author: str,
     reason: str,
     progress: Say = lambda words: None,
+    stages: Stages | None = None,
 ) -> Manifest:
     """Train a service from its archive, publish the bundle, and move the live pointer to it.
 
@@ -44,6 +70,7 @@ def train(
         author: who asks.
         reason: why.
         progress: called with each stage in words.
+        stages: filled with what each stage took.
 
     Raises:
         TrainingError: nothing is archived for that time, or too little; or somebody trains the service now.
@@ -53,7 +80,8 @@ def train(
     path = f"{Registry(files, settings.hdfs.root).home(service)}/training.lock"
     try:
         with lock(files, path, author):
-            return _train(settings, files, service, from_ms, to_ms, author=author, reason=reason, progress=progress)
+            window, who = (from_ms, to_ms), (author, reason)
+            return _train(settings, files, service, window, who, progress, stages or Stages())
     except LockedError as error:
         first = error.holder
         raise TrainingError(
@@ -66,13 +94,12 @@ def _train(
     settings: AppSettings,
     files: Files,
     service: str,
-    from_ms: int | None,
-    to_ms: int | None,
-    *,
-    author: str,
-    reason: str,
+    window: tuple[int | None, int | None],
+    who: tuple[str, str],
     progress: Say,
+    stages: Stages,
 ) -> Manifest:
+    from_ms, to_ms = window
     control = read_control(settings)
     archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
     if not archived:
@@ -87,16 +114,22 @@ def _train(
     expected = sum(file.last - file.first + 1 for file in archived)
     progress(f"Read {expected:,} lines from {len(archived):,} files of the archive")
     places = sorted({(file.topic, file.partition) for file in archived})
+    began = time.perf_counter()
     with lease(files, settings.hdfs.root, service, from_ms, to_ms):
+        parts = [_partition(settings, files, service, place, from_ms, to_ms) for place in places]
         data = build(
-            interleaved([_partition(settings, files, service, place, from_ms, to_ms) for place in places]),
+            interleaved([stages.reading(part) for part in parts]),
             control.settings_of(service),
             catalogue=control.templates.get(service, {}).values(),
             verdicts=control.verdicts.get(service, {}).values(),
             max_line_bytes=settings.flink.max_line_bytes,
         )
+    stages.prepare = time.perf_counter() - began - stages.read
     progress(f"{data.material.lines:,} lines ({data.dead:,} unreadable), {len(data.material.templates):,} templates")
+    began = time.perf_counter()
     bundle = learn(data, control.settings_of(service), progress)
+    stages.train = time.perf_counter() - began
+    began = time.perf_counter()
     version = Registry(files, settings.hdfs.root).publish(bundle)
     progress(f"Published bundle {version}")
     live = read_control(settings).pointers.get(service)  # it may have moved meanwhile
@@ -105,7 +138,8 @@ def _train(
         out.put(
             *(one for one in data.found if one.reason == "merged" or one.id not in control.templates.get(service, {}))
         )
-        out.put(moved_pointer(live, service, version, author, reason))
+        out.put(moved_pointer(live, service, version, *who))
+    stages.publish = time.perf_counter() - began
     return bundle.manifest
 
 

@@ -7,12 +7,15 @@ import time
 import pytest
 
 from models.registry import Registry
+from storage.control import read_control
 from storage.files import open_files
 from storage.locks import lock
 from tests.e2e.test_job import make_bundle
 from tests.e2e.test_whole_way import logcanary
 from training.learner import TrainingError
+from training.pipeline_bench import HdfsPasses
 from training.trainer import train
+from training.training_bench import archive_to_live
 
 
 def test_bundles_are_promoted_compared_and_rolled_back(stack_settings):
@@ -45,3 +48,19 @@ def test_a_service_is_trained_once_at_a_time(stack_settings):
     with pytest.raises(TrainingError, match="nothing is archived"):
         train(stack_settings, service, author="bob", reason="now")
     assert not files.exists(path)
+
+
+def test_the_training_benchmark_goes_from_an_archive_to_a_live_bundle(stack_settings):
+    lines = [b"081109 203518 143 INFO dfs.DataNode$DataXceiver: Receiving block blk_%d src: /10.250.1.%d:1" % (i, i)
+             for i in range(200)]  # fmt: skip
+    lines += [b"081109 203519 143 INFO dfs.DataNode$PacketResponder: Received block blk_%d of size 7" % i
+              for i in range(200)]  # fmt: skip
+    passes = HdfsPasses(b"".join(line + b"\n" for line in lines))
+    found = archive_to_live(stack_settings, passes, 5_000, lambda words: None)
+    assert found["lines"] == 5_000
+    assert found["windows"] >= 5_000 > found["unique_windows"]
+    stages = sum(found[f"{stage}_seconds"] for stage in ("read", "prepare", "train", "publish"))
+    assert 0 < stages <= found["wall_seconds"] + 0.1
+    service = next(one for one in Registry(open_files(stack_settings.hdfs), stack_settings.hdfs.root).services()
+                   if one.startswith("bench-training-"))  # fmt: skip
+    assert read_control(stack_settings).pointers[service].version == found["bundle"]

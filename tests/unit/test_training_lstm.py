@@ -16,7 +16,7 @@ from models.deeplog import DeepLog, ModelError
 from models.learning import Collector, Counted, fit_ngram, learn
 from models.sessions import SessionTable
 from storage.files import LocalFiles
-from training.deeplog import NextEvent, Prefixes, fit, to_onnx
+from training.deeplog import NextEvent, Prefixes, _Rows, fit, to_onnx
 
 WINDOW = 5
 FITS = {"deeplog": fit, "ngram": fit_ngram}
@@ -166,3 +166,17 @@ def test_learns_the_chances_and_not_only_the_likeliest():
     assert chances == pytest.approx(np.array([[0.9, 0.1], [0.2, 0.8]]), abs=0.05)
     assert figures["held_back_nats"] == pytest.approx(0.41, abs=0.02)
     assert judge(made, contexts[:1], np.array([1]), -4.0).surprises[0] == 4
+
+
+def test_each_window_by_itself_comes_as_often_as_it_came_with_the_weight_of_one():
+    contexts = np.array([[2, 3], [2, 3], [3, 2]])
+    windows = Counted(contexts, np.array([2, 3, 2]), np.array([5, 3, 1]))
+    rows = _Rows.of(windows).one_by_one()
+    assert rows.copies.tolist() == [8, 1]
+    pool = next(rows.draws(np.random.default_rng(0)))
+    assert sorted(pool.tolist()) == [0] * 8 + [1]
+    _, _, columns, weights = rows.batch(pool)
+    assert columns.tolist() == [0, 1, 0]
+    assert weights.tolist() == [5.0, 3.0, 1.0]
+    one = rows.batch(np.array([0]))[3]
+    assert float(one.sum()) == pytest.approx(1.0)
