@@ -28,8 +28,12 @@ from models.tracing.traces import TraceLines, Traces, TraceTable
 from models.tracing.watch import BUDGET_A_DAY, TICK_MS, WINDOW_MS, Watch
 
 _STATE, _FORMAT = "across", 1
+_NEVER = int(np.iinfo(np.int64).max)
 MAX_NAMES = 200_000
 """Traces whose identifiers are remembered, to be shown with a finding: of more those first met go."""
+
+MAX_PENDING = 500_000
+"""Lines that wait for their tick; of more the older half is looked at, whatever is still to come from who is behind."""
 
 Columns = dict[str, NDArray[np.generic]]
 
@@ -66,14 +70,16 @@ class Across:
         """Identifiers of the newest traces by their hash."""
         self.graph = CallGraph()
         self._numbers = {service: number for number, service in enumerate(services)}
-        self._table, self._pending, self._now = TraceTable(), TraceLines.none(), 0
+        self._table, self._now = TraceTable(), 0
+        self._parts: list[TraceLines] = []  # lines that wait for their tick, as they came
+        self._waiting, self._earliest = 0, _NEVER  # how many these are, and the time of the first
         self._watch = Watch([kind() for kind in kinds], budget)
         self._rates = Rates(budget) if rates else None
         self._alerts = Alerts(self.graph, budget)
 
     def __len__(self) -> int:
         """Lines that are kept: of open traces, and of ticks that are not over."""
-        return len(self._table) + len(self._pending)
+        return len(self._table) + self._waiting
 
     def add(self, service: str, lines: TraceLines, names: dict[int, str]) -> None:
         """Take in lines of one service; those of a tick that is over count to the next one."""
@@ -81,27 +87,44 @@ class Across:
         if number == len(self.services):
             self.services.append(service)
         lines.services[:] = number
-        self._pending = self._pending.and_then(lines)
+        self._wait(lines)
         self.names |= names
         while len(self.names) > MAX_NAMES:
             del self.names[next(iter(self.names))]
 
     def until(self, now_ms: int) -> list[Raised]:
         """Say what the ticks that are over at an event time bring; stretches without any line are passed over."""
+        if self._waiting > MAX_PENDING:
+            times = np.concatenate([part.times for part in self._parts])
+            now_ms = max(now_ms, int(np.median(times)) // TICK_MS * TICK_MS + TICK_MS)
         raised: list[Raised] = []
         while len(self):
             if not len(self._table):
-                self._now = max(self._now, int(self._pending.times.min()) // TICK_MS * TICK_MS)
+                self._now = max(self._now, self._earliest // TICK_MS * TICK_MS)
             if self._now + TICK_MS > now_ms:
                 break
             self._now += TICK_MS
-            order = np.argsort(self._pending.times, kind="stable")
-            size = int(np.searchsorted(self._pending.times[order], self._now))
-            part = self._pending.take(order[:size])
-            self._pending = self._pending.take(np.sort(order[size:]))
+            part = self._due()
             self._table.add(part)
             raised += self.tick(self._table.finished(self._now), self._now, part.services, part.times)
         return raised
+
+    def _wait(self, lines: TraceLines) -> None:
+        if len(lines):
+            self._parts.append(lines)
+            self._waiting += len(lines)
+            self._earliest = min(self._earliest, int(lines.times.min()))
+
+    def _due(self) -> TraceLines:
+        """Take out the lines that lie before the end of the tick, in the order of their times, then as they came."""
+        if self._earliest >= self._now:
+            return TraceLines.none()
+        pending = TraceLines.none().and_then(*self._parts)
+        is_due = pending.times < self._now
+        self._parts, self._waiting, self._earliest = [], 0, _NEVER
+        self._wait(pending.take(np.flatnonzero(~is_due)))
+        due = pending.take(np.flatnonzero(is_due))
+        return due.take(np.argsort(due.times, kind="stable"))
 
     def tick(self, traces: Traces, now_ms: int, services: Ints, times: Ints) -> list[Raised]:
         """Take in what a tick brings: the traces that finished, and the services and times of its lines."""
@@ -125,7 +148,7 @@ class Across:
             "now": np.array([self._now]),
             "told": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
             **_named("open", self._table.open.columns()),
-            **_named("pending", self._pending.columns()),
+            **_named("pending", TraceLines.none().and_then(*self._parts).columns()),
             **_named("graph", self.graph.columns()),
             **_named("watch", self._watch.columns()),
         }
@@ -147,7 +170,8 @@ class Across:
             self.names = {int(trace): str(name) for trace, name in told["names"].items()}
             self._now = int(columns["now"].astype(np.int64)[0])
             self._table.open = TraceLines.of(_under("open", columns))
-            self._pending = TraceLines.of(_under("pending", columns))
+            self._parts, self._waiting, self._earliest = [], 0, _NEVER
+            self._wait(TraceLines.of(_under("pending", columns)))
             self.graph.restore(_under("graph", columns))
             self._watch.restore(_under("watch", columns))
             if self._rates is not None:

@@ -46,10 +46,11 @@ class TraceLines:
         """The lines of these rows, in their order."""
         return type(self)(*(getattr(self, name)[rows] for name in TraceLines.__dataclass_fields__))
 
-    def and_then(self, more: Self) -> Self:
+    def and_then(self, *more: Self) -> Self:
         """These lines and more behind them."""
-        both = ((getattr(self, name), getattr(more, name)) for name in TraceLines.__dataclass_fields__)
-        return type(self)(*(np.concatenate(pair) for pair in both))
+        parts = (self, *more)
+        names = TraceLines.__dataclass_fields__
+        return type(self)(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """All columns by their names."""

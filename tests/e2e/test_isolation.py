@@ -86,7 +86,7 @@ def broken(stack, service):
 
 def detection_ids(stack, service):
     found = (Detection.model_validate_json(record.value) for record in read_all(stack, stack.kafka.detections))
-    return {one.id for one in found if one.service == service}
+    return {one.id for one in found if one.service == service and one.kind != "trace"}
 
 
 def garbage(chance):

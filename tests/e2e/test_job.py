@@ -82,9 +82,10 @@ def statistics(settings, topic, stage):
     return list(found.values())
 
 
-def detections(settings, service):
+def detections(settings, service, *, of_traces=False):
+    """What the sequence model and the session detectors found, or what was found in traces."""
     found = (Detection.model_validate_json(record.value) for record in read_all(settings, settings.kafka.detections))
-    return [one for one in found if one.service == service]
+    return [one for one in found if one.service == service and (one.kind == "trace") == of_traces]
 
 
 def scored(settings, topic):
@@ -92,8 +93,7 @@ def scored(settings, topic):
 
 
 def options_of(service):
-    detector = DetectorOptions(kind="ngram", window=4, end_event="off", traces="off")
-    return ServiceSettings(service=service, detector=detector)
+    return ServiceSettings(service=service, detector=DetectorOptions(kind="ngram", window=4, end_event="off"))
 
 
 def make_bundle(service):
@@ -293,9 +293,9 @@ def test_traces_are_watched_across_services_as_by_the_core_alone_through_a_kill(
                 wait_for(lambda service=service: scored(stack, f"logs.{service}"), half // 2)
             killed = next(part for part in read_status(stack.home).parts if part.name == "taskmanager")
             os.kill(killed.pid, signal.SIGKILL)
-    wait_for(lambda: traced.told(detections(stack, "job-stock")), wanted, seconds=150)
-    assert {one.kind for one in detections(stack, "job-stock")} == {"trace"}
-    assert detections(stack, "job-shop") == []
+    wait_for(lambda: traced.told(detections(stack, "job-stock", of_traces=True)), wanted, seconds=150)
+    assert detections(stack, "job-stock") == []
+    assert detections(stack, "job-shop", of_traces=True) == []
 
 
 def test_stopped_with_a_savepoint_it_goes_on_where_it_was(stack):

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from contracts.records import Detection, Statistic, Verdict
+from contracts.records import Detection, Settings, Statistic, Verdict
+from contracts.service import DetectorOptions, ServiceSettings
 from contracts.settings import AppSettings
 from deploy.jobs import list_jobs, read_spec
 from deploy.paths import DeployError
@@ -152,6 +153,7 @@ def test_changed_code_and_one_more_operator_go_on_where_the_old_job_stopped(stac
     assert rest - wanted
 
     with ControlWriter(stack) as control:
+        control.put(Settings(settings=ServiceSettings(service=SERVICE, detector=DetectorOptions(traces="off"))))
         control.put(known)
         control.put(quiet)
     make_topic(stack, TOPIC, PARTITIONS)

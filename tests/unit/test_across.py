@@ -103,6 +103,21 @@ def test_a_tick_waits_until_its_time_is_over_and_late_lines_count_to_the_next():
     assert across.services == ["shop"]
 
 
+def test_lines_that_wait_are_bounded_and_none_is_lost(monkeypatch):
+    monkeypatch.setattr("models.tracing.across.MAX_PENDING", 1_000)
+    across, most = Across(), 0
+    rows = day(5)
+    for start in range(0, len(rows), 100):
+        across.add("shop", lines_of(rows[start : start + 100]), {})
+        across.until(0)
+        most = max(most, len(across))
+    assert most < 1_000 + 100
+    across.until(10 * MINUTE)
+    assert len(across) == 0
+    hits = across._watch.detectors[0].columns()["hits"]
+    assert hits.sum() > 0
+
+
 def test_services_get_their_numbers_as_they_come_and_keep_them():
     across = Across()
     for service in ("b", "a", "b"):
