@@ -130,7 +130,7 @@ def build(
     detections.name(named("score", SESSION_STATE)).uid("score")
 
     found = _keyed(_side(events, TRACES)).connect(control).process(TraceOperator(json), Types.STRING())
-    found.set_parallelism(1).name(named("traces", TRACE_STATE)).uid("traces")
+    found.name(named("traces", TRACE_STATE)).uid("traces")
 
     _sink(settings, detections.union(found), settings.kafka.detections, "detections")
     statistics = _side(events, STATISTICS).union(_side(detections, STATISTICS))
