@@ -15,7 +15,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from contracts.records import END_TEMPLATE, Detection, Said, Verdict
+from contracts.records import END_TEMPLATE, WHOLE_KINDS, Detection, Said, Verdict
 from models.alerts import Alert
 from models.verdicts import BEYOND, SETTLED
 
@@ -126,7 +126,7 @@ def _sequence(found: Detection) -> RenderableType:
     table.add_column(overflow="fold")
     for before in found.before:
         table.add_row("", Text(printable(before.text), style="dim"))
-    if found.kind in ("session", "trace"):  # its last line is among them; or there is none
+    if found.kind in WHOLE_KINDS:  # its last line is among them; or there is none
         return table
     ends = found.kind == "end"
     table.add_row(

@@ -103,10 +103,8 @@ def show_(
     found = resolve(detections, name)
     alerts = group_with_verdicts(state, detections)
     alert = next(one for one in alerts if is_of(one, found))
-    like, others = (
-        similar(alert, alerts),
-        [one for one in alerts if one.incident == alert.incident and one is not alert],
-    )
+    like = similar(alert, alerts)
+    others = [one for one in alerts if one.incident == alert.incident and one is not alert]
     if as_json or state.json:
         clocks = event_clocks(alerts, int(time.time() * 1000))
         data = {"detection": found, "verdict": alert.verdict, "said": alert.said, "state": alert.state}

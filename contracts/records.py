@@ -121,6 +121,9 @@ class Detection(Record):
     """The finding as a sentence."""
 
 
+WHOLE_KINDS = ("session", "trace")
+"""Kinds of detections that are about no single line."""
+
 OddReason = Literal["no_time", "impossible_time", "broken_json", "many_lines", "many_records", "continuation", "long"]
 """What may be off about a line that is scored all the same. ``no_time``: it names no time that could be found;
 ``impossible_time``: it names one that is none, is before 1970 or more than a day ahead of its arrival (both: the

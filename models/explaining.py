@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from contracts.records import Detection, Expected
+from contracts.records import WHOLE_KINDS, Detection, Expected
 from models.alerts import Alert
 from models.base import expected
 from models.detect import HELD_BACK, Study
@@ -89,8 +89,7 @@ class Explanation:
 
     def sentences(self) -> list[str]:
         """Say it, one thing a sentence; texts of templates and lines are as they are, not escaped."""
-        whole = self.kind in ("session", "trace")
-        said = [_came_words(self)] if whole else [_expected_words(self.expected), _came_words(self)]
+        said = [_came_words(self)] if self.kind in WHOLE_KINDS else [_expected_words(self.expected), _came_words(self)]
         if self.kind == "event" and self.parameters:
             said.append(f"The line has {', '.join(self.parameters)} where its template has variables.")
         said.append(_since_words(self))
@@ -110,7 +109,7 @@ def explain_finding(found: Detection, alert: Alert) -> Explanation:
     """
     before = [(one.template, one.text) for one in found.before]
     likeliest = [(one.template, one.text or END_WORDS) for one in found.expected[:1]]
-    whole = found.kind in ("session", "trace")
+    whole = found.kind in WHOLE_KINDS
     came = (found.template, END_WORDS if found.kind == "end" else found.template_text)
     return Explanation(
         service=found.service,

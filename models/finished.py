@@ -18,6 +18,8 @@ from parsing.events import Events, string_hashes
 
 LEVELS = ("", "TRACE", "DEBUG", "INFO", "NOTICE", "WARN", "ERROR", "FATAL")
 """Levels by their number in ``Sessions.levels``; other spellings are made one of them (``level_number``)."""
+WARN = LEVELS.index("WARN")
+"""The first level that is loud."""
 _SPELLINGS = {"WARNING": "WARN", "ERR": "ERROR", "CRITICAL": "FATAL", "SEVERE": "ERROR", "EMERG": "FATAL"} | {
     "ALERT": "FATAL",
     "PANIC": "FATAL",

@@ -23,13 +23,12 @@ from contracts.records import END_TEMPLATE, Detection
 from models.finished import level_number
 from models.grouping import ESCALATING, FLOOD, NEW_MS, QUIET_MS, RESOLVED_MS, State
 from models.tracing.watch import DAY_MS
-from models.wording import trouble_in
+from models.wording import is_calm
 
 ACROSS = 8
 """Characters from which on an identifier means the same in all services: a request does, job number 7 does not."""
 MAX_SESSIONS = 100_000
 """Raised sessions remembered, to know what hangs together."""
-_WARN = level_number("WARN")
 
 Key = tuple[str, str]
 """Service and signature of an alert."""
@@ -160,4 +159,4 @@ def _session(found: Detection) -> Key:
 
 def _is_news(found: Detection) -> bool:
     """Whether it is about a line that the bundle had never seen, and that speaks of no trouble."""
-    return found.unseen and level_number(found.level) < _WARN and not trouble_in(found.template_text)
+    return found.unseen and is_calm(level_number(found.level), found.template_text)

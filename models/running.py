@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 
 from models.encoding import pack, unpack
 from models.ensemble import Ensemble, Judged
-from models.finished import LEVELS, Sessions
+from models.finished import Sessions
 from models.sessions import Flags, Ids, Ints
-from models.wording import trouble_in
+from models.wording import is_calm
 
 TICK_MS = 60_000
 TICK_ITEMS = 500
@@ -53,7 +53,6 @@ MAX_GROUPS = 100_000
 """Raised sessions remembered, whose later states are not learnt."""
 
 
-_WARN = LEVELS.index("WARN")
 _STATE, _FORMAT = "running", 1
 
 
@@ -189,7 +188,7 @@ class Running:
         held = self._held(items, new)
         usual = np.ones(len(items), dtype=np.bool_)
         for row, at in enumerate(items.closed.tolist()):
-            self._news.count(at, [one for one, is_quiet in held.get(row, ()) if is_quiet and not trouble[row]])
+            self._news.count(at, [one for one, calm in held.get(row, ()) if calm and not trouble[row]])
             usual[row] = all(one in self._news.adopted for one, _ in held.get(row, ()))
         return replace(judged, raised=judged.raised & (alone | ~usual))
 
@@ -200,8 +199,8 @@ class Running:
         rows = np.flatnonzero(new)
         columns = items.owners[rows].tolist(), items.templates[rows].tolist(), items.levels[rows].tolist()
         for row, template, level in zip(*columns, strict=True):
-            is_quiet = level < _WARN and not trouble_in(items.texts.get(template, ""))
-            held.setdefault(row, set()).add((template, is_quiet))
+            calm = is_calm(level, items.texts.get(template, ""))
+            held.setdefault(row, set()).add((template, calm))
         return held
 
     def _learn_due(self, minute: int) -> None:

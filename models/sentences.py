@@ -7,6 +7,7 @@ Usage::
 
 from collections.abc import Callable, Mapping
 
+from contracts.records import Reason, ReasonPart
 from models.detector import Evidence, Part
 from models.sessions import END
 from parsing.events import template_hex
@@ -39,6 +40,21 @@ def sentence(why: Evidence, texts: Mapping[int, str]) -> str:
 
     words = WORDS[why.reason](why, named)
     return f"{words[:1].upper()}{words[1:]}."
+
+
+def reason_of(why: Evidence, words: str, texts: Mapping[int, str]) -> Reason:
+    """What a detector has to say as a record, with the sentence that says it."""
+    parts = tuple(
+        ReasonPart(
+            template=template_hex(part.template) if part.template else "",
+            text=texts.get(part.template, ""),
+            subject=part.subject,
+            observed=part.observed,
+            usual=part.usual,
+        )
+        for part in why.parts
+    )
+    return Reason(detector=why.detector, reason=why.reason, sentence=words, unit=why.unit, parts=parts)
 
 
 Named = Callable[[int], str]

@@ -9,18 +9,17 @@ Whether a session is raised does not depend on the batch in which it was found t
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from contracts.records import END_TEMPLATE, Before, Detection, Reason, ReasonPart
-from models.detector import Evidence
+from contracts.records import END_TEMPLATE, Before, Detection
 from models.ensemble import Judged
 from models.finished import Sessions
 from models.running import Running
 from models.scorer import END_TEXT, Scorer, digest
-from models.sentences import sentence
+from models.sentences import reason_of, sentence
 from models.sessions import Ends, Ints
 from models.verdicts import Place, Suppression, escalated
 from parsing.events import template_hex
@@ -120,7 +119,7 @@ class SessionScorer:
         why = self._running.ensemble.explain(sessions.take(just), 0, judged.take(just))
         named = [one for each in why for one in (*each.related, *(part.template for part in each.parts))]
         texts = sessions.texts | self._scorer.texts(np.array(named, dtype=np.uint64))  # what is missing is in none
-        reasons = tuple(_reason(one, texts) for one in why)
+        reasons = tuple(reason_of(one, sentence(one, texts), texts) for one in why)
         about = reasons[0].parts[0] if reasons[0].parts else None
         template = about.template if about is not None and about.template else END_TEMPLATE
         service = self._manifest.service
@@ -153,17 +152,3 @@ class SessionScorer:
             bundle=self._manifest.version,
             headline=reasons[0].sentence,
         )
-
-
-def _reason(why: Evidence, texts: Mapping[int, str]) -> Reason:
-    parts = tuple(
-        ReasonPart(
-            template=template_hex(part.template) if part.template else "",
-            text=texts.get(part.template, ""),
-            subject=part.subject,
-            observed=part.observed,
-            usual=part.usual,
-        )
-        for part in why.parts
-    )
-    return Reason(detector=why.detector, reason=why.reason, sentence=sentence(why, texts), unit=why.unit, parts=parts)

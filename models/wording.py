@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from models.finished import WARN
+
 ALIKE = 0.6
 """Share of words in common (Jaccard 1901) from which on a template is another one reworded: two of eight may differ."""
 MAX_CHARACTERS = 256
@@ -67,6 +69,11 @@ def words(text: str) -> frozenset[str]:
 def trouble_in(text: str) -> tuple[int, ...]:
     """Numbers of the words of ``TROUBLE`` that a template's text has."""
     return tuple(TROUBLE.index(found) for found in _TROUBLE.findall(_HUMPS.sub(" ", text).lower()))
+
+
+def is_calm(level: int, text: str) -> bool:
+    """Whether a line speaks of no trouble: neither its level (``models.finished.LEVELS``) nor its template's words."""
+    return level < WARN and not trouble_in(text)
 
 
 def is_rewording(text: str, known: str, alike: float) -> bool:

@@ -41,6 +41,29 @@ class Saved:
     changes: Sequence[bytes]
 
 
+@dataclass(slots=True)
+class Written:
+    """What is saved: a whole, and the changes behind it."""
+
+    whole_bytes: int = 0
+    changes: int = 0
+    changed_bytes: int = 0
+
+    @classmethod
+    def of(cls, saved: Saved) -> "Written":
+        """As it was saved."""
+        return cls(len(saved.whole), len(saved.changes), sum(map(len, saved.changes)))
+
+    def is_due(self, size: int) -> bool:
+        """Whether a whole is to be written in place of one more change of so many bytes."""
+        return self.changes >= MOST_CHANGES or self.changed_bytes + size > max(self.whole_bytes, SMALL)
+
+    def change(self, size: int) -> None:
+        """A change was written."""
+        self.changes += 1
+        self.changed_bytes += size
+
+
 class Bucket:
     """The sessions of one bucket.
 
@@ -55,7 +78,7 @@ class Bucket:
         self.store = WholeSessions()
         self._judges: dict[str, SessionScorer] = {}  # by the bundle's version, used last at the end
         self._learnt: tuple[str, bytes] = ("", b"")  # the version it belongs to, and what its detectors knew
-        self._changes = self._changed_bytes = self._whole_bytes = self._saved_learnt = 0
+        self._written, self._saved_learnt = Written(), 0
         self._rewritten = False
 
     @classmethod
@@ -76,8 +99,7 @@ class Bucket:
             table, store = _split(change, 2)
             bucket.table.apply(table)
             bucket.store.apply(store)
-        bucket._changes, bucket._whole_bytes = len(saved.changes), len(saved.whole)
-        bucket._changed_bytes = sum(map(len, saved.changes))
+        bucket._written = Written.of(saved)
         return bucket
 
     def resize(self, window: int, options: SessionOptions) -> None:
@@ -119,8 +141,7 @@ class Bucket:
         if store is None or self._due(len(table) + len(store)):
             return self._whole(), None
         change = _joined(table, store)
-        self._changes += 1
-        self._changed_bytes += len(change)
+        self._written.change(len(change))
         return None, change
 
     @property
@@ -130,12 +151,7 @@ class Bucket:
 
     def _due(self, size: int) -> bool:
         learnt = sum(one.learnt for one in self._judges.values())
-        return (
-            self._rewritten
-            or self._changes >= MOST_CHANGES
-            or self._changed_bytes + size > max(self._whole_bytes, SMALL)
-            or learnt - self._saved_learnt > MOST_UNSAVED
-        )
+        return self._rewritten or self._written.is_due(size) or learnt - self._saved_learnt > MOST_UNSAVED
 
     def _whole(self) -> bytes:
         version, learnt = self._learnt
@@ -144,8 +160,7 @@ class Bucket:
             learnt = judge.dump()
         self._learnt = version, learnt
         whole = _joined(self.table.dump(), self.store.dump(), version.encode(), learnt)
-        self._changes = self._changed_bytes = 0
-        self._whole_bytes, self._rewritten = len(whole), False
+        self._written, self._rewritten = Written(len(whole)), False
         self._saved_learnt = sum(one.learnt for one in self._judges.values())
         return whole
 

@@ -82,7 +82,7 @@ class ParseOutput:
     statistic: Statistic
     templates: list[Template]
     traces: list[bytes]
-    """Encoded lines that name a trace (``streaming.traces.packed``)."""
+    """Encoded lines that name a trace (``models.tracing.reading.packed``)."""
     state: bytes | None
     """The parser's state, where it is time to save it."""
 

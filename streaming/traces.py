@@ -13,7 +13,6 @@ first. What is saved is what came since a whole: what is known follows from it, 
 
 import json
 import struct
-import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 
@@ -21,14 +20,15 @@ import numpy as np
 
 from contracts.records import Detection
 from contracts.settings import AppSettings
+from contracts.state import TRACE_STATE
 from models.encoding import StateError, pack, unpack
 from models.tracing.across import Across, Raised
 from models.tracing.reading import unpacked
-from models.tracing.telling import KIND, detection
+from models.tracing.telling import KIND, Where, detection
 from models.verdicts import Place, Suppressions, escalated
 from parsing.events import template_hex
 from storage.control import ControlView
-from streaming.buckets import MOST_CHANGES, SMALL, Saved
+from streaming.buckets import Saved, Written
 from streaming.stages import SERVICE_BUCKET, fitting, now_ms
 
 IDLE_MS = 5_000
@@ -37,7 +37,7 @@ before so long was listened."""
 LOOK_MS = 5_000
 """While traces are open, it is looked this often whether they are over."""
 
-_STATE, _FORMAT = "trace_stage", 1
+_STATE = "trace_stage"
 _TIME = struct.Struct("<q")
 
 
@@ -54,22 +54,12 @@ class TraceOutput:
     """When to look again; 0: no trace is open."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
-    """The newest line of a service that named a trace."""
-
-    topic: str
-    partition: int
-    offset: int
-    arrival_ms: int
-
-
 @dataclass(slots=True)
 class _Known:
     """All traces, and what is known of where they come from."""
 
     across: Across = field(default_factory=Across)
-    newest: dict[str, _Where] = field(default_factory=dict)  # service ->
+    newest: dict[str, Where] = field(default_factory=dict)  # service ->
     clocks: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # partition -> event time, heard (ms)
     began_ms: int = 0
     """Processing time of the first lines that were heard here: others may only just be read."""
@@ -83,7 +73,7 @@ class _Known:
         batch = unpacked(data)
         topic, partition = batch.topic, batch.partition
         self.across.add(batch.service, batch.lines, batch.names)
-        self.newest[batch.service] = _Where(topic, partition, batch.offset, batch.arrival_ms)
+        self.newest[batch.service] = Where(topic, partition, batch.offset, batch.arrival_ms)
         before = self.clocks.get((topic, partition), (0, 0))[0]
         self.began_ms = self.began_ms or heard_ms
         self.clocks[topic, partition] = max(before, int(batch.lines.times.max())), heard_ms
@@ -103,7 +93,7 @@ class _Known:
         told = {service: astuple(where) for service, where in self.newest.items()}
         return pack(
             _STATE,
-            _FORMAT,
+            TRACE_STATE,
             {
                 "across": np.frombuffer(self.across.dump(), dtype=np.uint8),
                 "newest": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
@@ -120,10 +110,10 @@ class _Known:
         """
         known = cls()
         if saved.whole:
-            columns = unpack(saved.whole, _STATE, _FORMAT)
+            columns = unpack(saved.whole, _STATE, TRACE_STATE)
             known.across.load(columns["across"].tobytes())
             told = json.loads(columns["newest"].tobytes())
-            known.newest = {str(service): _Where(*where) for service, where in told.items()}
+            known.newest = {str(service): Where(*where) for service, where in told.items()}
             for topic, partition, at in json.loads(columns["clocks"].tobytes()):
                 known.clocks[str(topic), int(partition)] = int(at), now
             known.began_ms = now
@@ -149,7 +139,7 @@ class TraceStage:
         self._settings, self._view, self._clock = settings, view, clock
         self._suppressions = Suppressions(view)
         self._known: _Known | None = None
-        self._changes = self._changed_bytes = self._whole_bytes = 0
+        self._written = Written()
 
     def control(self, key: str, value: bytes | None) -> None:
         """Take in a record of the control topic."""
@@ -170,8 +160,7 @@ class TraceStage:
         if self._known is None:
             state = saved()
             self._known = _Known.restored(state, self._clock())
-            self._changes, self._whole_bytes = len(state.changes), len(state.whole)
-            self._changed_bytes = sum(map(len, state.changes))
+            self._written = Written.of(state)
         return self._known
 
     def _told(self, known: _Known, data: bytes, now: int) -> TraceOutput:
@@ -183,24 +172,20 @@ class TraceStage:
 
     def _saved(self, known: _Known, change: bytes) -> tuple[bytes | None, bytes | None]:
         """A whole in place of all before once the changes are as large, or the change."""
-        self._changes += 1
-        self._changed_bytes += len(change)
-        if self._changes < MOST_CHANGES and self._changed_bytes <= max(self._whole_bytes, SMALL):
+        if not self._written.is_due(len(change)):
+            self._written.change(len(change))
             return None, change
         whole = known.dump()
-        self._changes = self._changed_bytes = 0
-        self._whole_bytes = len(whole)
+        self._written = Written(len(whole))
         return whole, None
 
     def _detection(self, known: _Known, raised: Raised) -> Detection | None:
         """The detection as it goes out; None where an engineer has accepted it."""
-        made = detection(raised, known.across.services, known.across.names, self._text)
-        where = known.newest[made.service]
-        found_ms = time.time_ns() // 1_000_000
+        across, found_ms = known.across, now_ms()
+        where = known.newest[across.services[raised.finding.blamed]]
+        made = detection(raised.finding, across.services, across.names, self._text, where, found_ms)
         late = found_ms - where.arrival_ms > self._settings.flink.late_seconds * 1000 + LOOK_MS
-        placed = {"topic": where.topic, "partition": where.partition, "offset": where.offset}
-        times = {"arrival_ms": where.arrival_ms, "detected_ms": found_ms, "late": late}
-        made = made.model_copy(update=placed | times)
+        made = made.model_copy(update={"late": True}) if late else made
         suppression = self._suppressions.of(made.service, f"{made.service}{SERVICE_BUCKET}{KIND}")
         is_raised, why = suppression.ask(Place.of(made)) if suppression else (True, None)
         return fitting(escalated(made, why)) if is_raised else None

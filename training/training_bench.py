@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from models.learning import Fit
 from models.learning import learn as learn_by
@@ -98,8 +97,7 @@ def compare_windows(data: Path, progress: Say = lambda words: None) -> dict[str,
     for name, way in ways.items():
         progress(f"DeepLog, {name.replace('_', ' ')}")
         began = time.perf_counter()
-        settings: ServiceSettings = service_settings()
-        bundle = learn_by(prepared.dataset.material, settings, way, created_ms=time.time_ns() // 1_000_000)
+        bundle = learn_by(prepared.dataset.material, service_settings(), way, created_ms=time.time_ns() // 1_000_000)
         figures[f"train_seconds_{name}"] = round(time.perf_counter() - began, 2)
         figures[f"f1_{name}"] = round(measures(tested.flagged(bundle), truth)["f1"], 4)
         figures[f"held_back_nats_{name}"] = round(bundle.manifest.metrics["held_back_nats"], 4)

@@ -23,15 +23,15 @@ import numpy as np
 from contracts.service import ServiceSettings
 from models.grouping import EVERYWHERE, Alert
 from models.learning import Say
-from models.sessions import Ints
 from models.tracing import TRACE_DETECTORS
 from models.tracing.across import Across
 from models.tracing.blame import CallGraph
 from models.tracing.reading import trace_lines
 from models.tracing.shares import Shares
 from models.tracing.telling import headline
-from models.tracing.traces import TraceLines, Traces, TraceTable
-from models.tracing.watch import BUDGET_A_DAY, TICK_MS
+from models.tracing.ticks import Tick, Ticks
+from models.tracing.traces import TraceLines
+from models.tracing.watch import BUDGET_A_DAY, DAY_MS
 from parsing.events import Events, Lines
 from parsing.parser import Parser
 from training.learner import TrainingError
@@ -90,9 +90,7 @@ class Day:
             for events in _parse(service, sorted(by_service[service], key=lambda pair: pair[0])):
                 parts.append(trace_lines(events, number)[0])
                 texts |= events.templates
-        lines = TraceLines.none()
-        for part in parts:
-            lines = lines.and_then(part)
+        lines = TraceLines.joined(parts)
         progress(f"{len(lines):,} lines of {len(services)} services, {len(texts):,} templates")
         faults = [fault for hour in json.loads(labels.read_text()).values() for fault in map(_fault, hour)]
         order = np.argsort(lines.times, kind="stable")
@@ -131,29 +129,11 @@ def _parse(service: str, rows: Sequence[tuple[int, bytes]]) -> Iterator[Events]:
         yield parser.parse(lines).events
 
 
-@dataclass(frozen=True)
-class Tick:
-    """What one tick of event time brings: the traces that finished, and the services and times of its lines."""
-
-    now_ms: int
-    traces: Traces
-    services: Ints
-    times: Ints
-
-
 def ticks(lines: TraceLines) -> Iterator[Tick]:
-    """Play a day: each line is there from its time on. Stretches without any line are passed over."""
-    table = TraceTable()
-    at, now = 0, int(lines.times[0]) // TICK_MS * TICK_MS
-    while at < len(lines) or len(table):
-        now += TICK_MS
-        until = int(np.searchsorted(lines.times, now))
-        part = lines.take(np.arange(at, until))
-        table.add(part)
-        yield Tick(now, table.finished(now), part.services, part.times)
-        at = until
-        if not len(table) and at < len(lines):
-            now = max(now, int(lines.times[at]) // TICK_MS * TICK_MS)
+    """Play a day: each line is there from its time on."""
+    played = Ticks()
+    played.add(lines)
+    yield from played.until(int(lines.times[-1]) + DAY_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +168,7 @@ def watch(
     raised: list[Raised] = []
     kept: dict[int, Alert] = {}
     for tick in played:
-        found = across.tick(tick.traces, tick.now_ms, tick.services, tick.times)
+        found = across.tick(tick)
         for alert in {one.alert.number: one.alert for one in found}.values():
             raised.append(Raised(tick.now_ms, alert.service, alert.number, alert.number not in kept))
             kept[alert.number] = alert

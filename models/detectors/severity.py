@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from models.counts import Counts
 from models.detector import Detector, Evidence, Numbers, Part
-from models.finished import LEVELS, Sessions
+from models.finished import LEVELS, WARN, Sessions
 from models.sessions import Ints
 from models.wording import TROUBLE, trouble_in
 
-_LOUD = LEVELS.index("WARN")
-_FEATURES = (*LEVELS[_LOUD:], *TROUBLE)
+_FEATURES = (*LEVELS[WARN:], *TROUBLE)
 
 
 class Severity(Detector[Sessions]):
@@ -87,7 +86,7 @@ def _has(items: Sessions) -> NDArray[np.bool_]:
     words = np.zeros((len(ids), len(TROUBLE)), dtype=np.bool_)
     for i, template in enumerate(ids.tolist()):
         words[i, list(trouble_in(items.texts.get(template, "")))] = True
-    levels = items.levels[:, None] == np.arange(_LOUD, len(LEVELS))
+    levels = items.levels[:, None] == np.arange(WARN, len(LEVELS))
     return np.hstack([levels, words[where.reshape(-1)]])
 
 

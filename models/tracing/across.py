@@ -11,29 +11,25 @@ What comes out depends on the lines and their times, and of lines with one time 
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.encoding import StateError, pack, unpack
 from models.grouping import Alert, Alerts
-from models.sessions import Ints
 from models.tracing import TRACE_DETECTORS
 from models.tracing.blame import CallGraph
 from models.tracing.findings import Finding
 from models.tracing.rates import Rates
 from models.tracing.shares import Shares
-from models.tracing.traces import TraceLines, Traces, TraceTable
-from models.tracing.watch import BUDGET_A_DAY, TICK_MS, WINDOW_MS, Watch
+from models.tracing.ticks import Tick, Ticks
+from models.tracing.traces import TraceLines
+from models.tracing.watch import BUDGET_A_DAY, WINDOW_MS, Watch
 
 _STATE, _FORMAT = "across", 1
-_NEVER = int(np.iinfo(np.int64).max)
 MAX_NAMES = 200_000
 """Traces whose identifiers are remembered, to be shown with a finding: of more those first met go."""
-
-MAX_PENDING = 500_000
-"""Lines that wait for their tick; of more the older half is looked at, whatever is still to come from who is behind."""
 
 Columns = dict[str, NDArray[np.generic]]
 
@@ -70,70 +66,37 @@ class Across:
         """Identifiers of the newest traces by their hash."""
         self.graph = CallGraph()
         self._numbers = {service: number for number, service in enumerate(services)}
-        self._table, self._now = TraceTable(), 0
-        self._parts: list[TraceLines] = []  # lines that wait for their tick, as they came
-        self._waiting, self._earliest = 0, _NEVER  # how many these are, and the time of the first
+        self._ticks = Ticks()
         self._watch = Watch([kind() for kind in kinds], budget)
         self._rates = Rates(budget) if rates else None
         self._alerts = Alerts(self.graph, budget)
 
     def __len__(self) -> int:
         """Lines that are kept: of open traces, and of ticks that are not over."""
-        return len(self._table) + self._waiting
+        return len(self._ticks)
 
     def add(self, service: str, lines: TraceLines, names: dict[int, str]) -> None:
         """Take in lines of one service; those of a tick that is over count to the next one."""
         number = self._numbers.setdefault(service, len(self.services))
         if number == len(self.services):
             self.services.append(service)
-        lines.services[:] = number
-        self._wait(lines)
+        self._ticks.add(replace(lines, services=np.full(len(lines), number, dtype=np.int64)))
         self.names |= names
         while len(self.names) > MAX_NAMES:
             del self.names[next(iter(self.names))]
 
     def until(self, now_ms: int) -> list[Raised]:
         """Say what the ticks that are over at an event time bring; stretches without any line are passed over."""
-        if self._waiting > MAX_PENDING:
-            times = np.concatenate([part.times for part in self._parts])
-            now_ms = max(now_ms, int(np.median(times)) // TICK_MS * TICK_MS + TICK_MS)
-        raised: list[Raised] = []
-        while len(self):
-            if not len(self._table):
-                self._now = max(self._now, self._earliest // TICK_MS * TICK_MS)
-            if self._now + TICK_MS > now_ms:
-                break
-            self._now += TICK_MS
-            part = self._due()
-            self._table.add(part)
-            raised += self.tick(self._table.finished(self._now), self._now, part.services, part.times)
-        return raised
+        return [raised for tick in self._ticks.until(now_ms) for raised in self.tick(tick)]
 
-    def _wait(self, lines: TraceLines) -> None:
-        if len(lines):
-            self._parts.append(lines)
-            self._waiting += len(lines)
-            self._earliest = min(self._earliest, int(lines.times.min()))
-
-    def _due(self) -> TraceLines:
-        """Take out the lines that lie before the end of the tick, in the order of their times, then as they came."""
-        if self._earliest >= self._now:
-            return TraceLines.none()
-        pending = TraceLines.none().and_then(*self._parts)
-        is_due = pending.times < self._now
-        self._parts, self._waiting, self._earliest = [], 0, _NEVER
-        self._wait(pending.take(np.flatnonzero(~is_due)))
-        due = pending.take(np.flatnonzero(is_due))
-        return due.take(np.argsort(due.times, kind="stable"))
-
-    def tick(self, traces: Traces, now_ms: int, services: Ints, times: Ints) -> list[Raised]:
-        """Take in what a tick brings: the traces that finished, and the services and times of its lines."""
-        self.graph.learn(traces)
+    def tick(self, tick: Tick) -> list[Raised]:
+        """Take in what a tick brings."""
+        self.graph.learn(tick.traces)
         known = len(self.services)
-        found = self._watch.tick(traces, now_ms, known)
+        found = self._watch.tick(tick.traces, tick.now_ms, known)
         if self._rates is not None:
-            found += self._rates.add(services, times, known)
-        return [Raised(alert, finding) for alert, finding in self._alerts.standing(found, now_ms)]
+            found += self._rates.add(tick.services, tick.times, known)
+        return [Raised(alert, finding) for alert, finding in self._alerts.standing(found, tick.now_ms)]
 
     # -- state -----------------------------------------------------------------------------------------------------
 
@@ -142,13 +105,11 @@ class Across:
         told = {
             "services": self.services,
             "names": {str(trace): name for trace, name in self.names.items()},
-            "alerts": self._alerts.dump(self._now - WINDOW_MS),
+            "alerts": self._alerts.dump(self._ticks.now_ms - WINDOW_MS),
         }
         columns: Columns = {
-            "now": np.array([self._now]),
             "told": np.frombuffer(json.dumps(told).encode(), dtype=np.uint8),
-            **_named("open", self._table.open.columns()),
-            **_named("pending", TraceLines.none().and_then(*self._parts).columns()),
+            **_named("ticks", self._ticks.columns()),
             **_named("graph", self.graph.columns()),
             **_named("watch", self._watch.columns()),
         }
@@ -168,10 +129,7 @@ class Across:
             self.services = [str(one) for one in told["services"]]
             self._numbers = {service: number for number, service in enumerate(self.services)}
             self.names = {int(trace): str(name) for trace, name in told["names"].items()}
-            self._now = int(columns["now"].astype(np.int64)[0])
-            self._table.open = TraceLines.of(_under("open", columns))
-            self._parts, self._waiting, self._earliest = [], 0, _NEVER
-            self._wait(TraceLines.of(_under("pending", columns)))
+            self._ticks.restore(_under("ticks", columns))
             self.graph.restore(_under("graph", columns))
             self._watch.restore(_under("watch", columns))
             if self._rates is not None:

@@ -2,12 +2,10 @@
 
 import numpy as np
 
-from models.finished import LEVELS
+from models.finished import WARN
 from models.sessions import Ids
 from models.tracing.shares import Counted, Outcomes, Shares
 from models.tracing.traces import Traces
-
-_LOUD = LEVELS.index("WARN")
 
 
 class Levels(Shares):
@@ -23,7 +21,7 @@ class Levels(Shares):
         new = np.ones(len(rows), dtype=np.bool_)
         new[1:] = (np.diff(traces.trace[rows]) != 0) | (np.diff(lines.services[rows]) != 0)
         rows = rows[new]
-        levels = np.where(lines.levels[rows] >= _LOUD, lines.levels[rows], 0).astype(np.uint64)
+        levels = np.where(lines.levels[rows] >= WARN, lines.levels[rows], 0).astype(np.uint64)
         none = np.zeros(len(rows), dtype=np.uint64)
         return Outcomes(lines.traces[rows], lines.services[rows], none, none, levels)
 

@@ -91,6 +91,6 @@ def unpacked(data: bytes) -> TraceBatch:
     try:
         told = json.loads(columns.pop("told").tobytes())
         names = {int(trace): str(name) for trace, name in told.pop("names").items()}
-        return TraceBatch(**told, lines=TraceLines.of(columns), names=names)
+        return TraceBatch(**told, lines=TraceLines.from_columns(columns), names=names)
     except (KeyError, ValueError, TypeError) as error:
         raise StateError(f"these are no lines of traces: {error}") from error

@@ -15,9 +15,9 @@ the newest one and nothing is strange: a cold start needs no warm-up to be set.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from models.detector import Detector, Evidence, Numbers, Part
 from models.finished import mix
 from models.sessions import Flags, Ids, Ints
+from models.tracing.columns import Columnar
 from models.tracing.traces import Traces
 
 ANY = np.uint64(2**64 - 1)
@@ -57,8 +58,10 @@ class Outcomes:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Counted:
+class Counted(Columnar):
     """Traces by context and outcome: [n]. Each context has a row of outcome ``ANY`` too."""
+
+    ids = frozenset({"before", "after", "outcomes"})
 
     services: Ints
     before: Ids
@@ -71,10 +74,6 @@ class Counted:
     def __len__(self) -> int:
         return len(self.services)
 
-    def take(self, rows: Ints) -> Self:
-        """See ``Columns.take``."""
-        return type(self)(*(getattr(self, name)[rows] for name in Counted.__dataclass_fields__))
-
     def groups(self) -> Ids:
         """See ``Columns.groups``: each row for itself."""
         return mix(self.kinds(), self.closed.astype(np.uint64))
@@ -86,32 +85,6 @@ class Counted:
     def contexts(self) -> Ids:
         """[n] hash of the context."""
         return _contexts(self.services, self.before, self.after)
-
-    def columns(self) -> dict[str, NDArray[np.generic]]:
-        """All columns by their names."""
-        return {name: getattr(self, name) for name in Counted.__dataclass_fields__}
-
-    @classmethod
-    def restored(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
-        """What ``columns`` gave.
-
-        Raises:
-            ValueError, KeyError: One is missing, or their lengths differ.
-        """
-        ids = {"before", "after", "outcomes"}
-        kinds = {name: np.uint64 if name in ids else np.int64 for name in Counted.__dataclass_fields__}
-        made: list[Any] = [columns[name].astype(kind) for name, kind in kinds.items()]
-        if len({len(column) for column in made}) != 1:
-            raise ValueError("columns of counts of different lengths")
-        return cls(*made)
-
-    @classmethod
-    def joined(cls, parts: "Sequence[Counted]") -> Self:
-        """Put counts one after another, as they are."""
-        ids, ints = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-        none = (ints, ids, ids, ids, ints, ints, ints)
-        fields = zip(none, Counted.__dataclass_fields__, strict=True)
-        return cls(*(np.concatenate([empty, *(getattr(part, name) for part in parts)]) for empty, name in fields))
 
     @classmethod
     def of(cls, outcomes: Outcomes, closed: int) -> Self:
@@ -126,13 +99,10 @@ class Counted:
         )
 
     @classmethod
-    def total(cls, parts: "list[Counted]", closed: int) -> Self:
+    def total(cls, parts: Iterable[Self], closed: int) -> Self:
         """Add counts of several times up: of traces that are not the same."""
-        services, before, after, outcomes, hits = (
-            np.concatenate([getattr(part, name) for part in parts])
-            for name in ("services", "before", "after", "outcomes", "hits")
-        )
-        return cls._summed(services, before, after, outcomes, hits, closed)
+        whole = cls.joined(parts)
+        return cls._summed(whole.services, whole.before, whole.after, whole.outcomes, whole.hits, closed)
 
     @classmethod
     def _summed(

@@ -1,11 +1,12 @@
 """What a finding on traces says, as a sentence and as the record of a detection."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from contracts.records import Detection, Reason, ReasonPart
+from contracts.records import Detection
 from models.scorer import digest
-from models.tracing.across import Raised
+from models.sentences import reason_of
 from models.tracing.findings import Finding
 from models.tracing.rates import Rates
 from parsing.events import template_hex
@@ -33,55 +34,68 @@ def headline(finding: Finding, services: Sequence[str], text_of: TextOf) -> str:
     return f"{where}{seen}: {what}, {counts} (one in {math.exp(min(finding.nats, 50.0)):,.0f}; {finding.detector})"
 
 
-def detection(raised: Raised, services: Sequence[str], names: dict[int, str], text_of: TextOf) -> Detection:
-    """The record of a finding, without the line it points to: ``topic``, ``partition``, ``offset`` and times are open.
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a service was read by then: its newest line that named a trace."""
 
-    Its id depends on what is found, where and at what event time, so that it is the same after a crash. ``session`` is
-    a trace that shows it.
+    topic: str
+    partition: int
+    offset: int
+    arrival_ms: int
+
+
+def detection(
+    finding: Finding,
+    services: Sequence[str],
+    names: Mapping[int, str],
+    text_of: TextOf,
+    where: Where,
+    found_ms: int,
+) -> Detection:
+    """The record of a finding.
+
+    Its id depends on what is found, in which service and at what event time, so that it is the same after a crash.
+    ``session`` is a trace that shows it.
+
+    Args:
+        finding: that stands.
+        services: by their numbers.
+        names: of traces, by their hashes, as far as they are known.
+        text_of: says the texts of templates.
+        where: the service that is blamed was read by then.
+        found_ms: the time of day, ms since 1970 UTC.
     """
-    finding = raised.finding
     service, seen = services[finding.blamed], services[finding.service]
     evidence = finding.evidence
     named = [part.template for part in evidence.parts[:1] if part.template] + list(evidence.related[:1])
     template = named[0] if named else 0
     about = (finding.detector, seen, evidence.reason, *map(template_hex, named))
-    shown = [names[trace] for trace in sorted(finding.traces) if trace in names]
+    texts = {one: text_of(seen, one) for one in (template, *(part.template for part in evidence.parts)) if one}
     said = headline(finding, services, text_of)
-    parts = tuple(
-        ReasonPart(
-            template=template_hex(part.template) if part.template else "",
-            text=text_of(seen, part.template) if part.template else "",
-            subject=part.subject,
-            observed=part.observed,
-            usual=part.usual,
-        )
-        for part in evidence.parts
-    )
-    reason = Reason(detector=finding.detector, reason=evidence.reason, sentence=said, unit=evidence.unit, parts=parts)
     return Detection(
         id=digest(service, KIND, str(finding.at_ms), *about),
         signature=digest(service, *about),
         service=service,
         detector=finding.detector,
         kind="trace",
-        topic="",
-        partition=0,
-        offset=0,
-        arrival_ms=finding.at_ms,
+        topic=where.topic,
+        partition=where.partition,
+        offset=where.offset,
+        arrival_ms=where.arrival_ms,
         event_ms=finding.at_ms,
-        detected_ms=finding.at_ms,
-        session=shown[0] if shown else "",
+        detected_ms=found_ms,
+        session=next((names[trace] for trace in sorted(finding.traces) if trace in names), ""),
         line="",
         level="",
         template=template_hex(template),
-        template_text=text_of(seen, template) if template else "",
+        template_text=texts.get(template, ""),
         score=-math.expm1(-finding.nats),
         threshold=-math.expm1(-finding.bar),
         surprise=finding.nats,
         rank=1,
         expected=(),
         before=(),
-        reasons=(reason,),
+        reasons=(reason_of(evidence, said, texts),),
         bundle="",
         headline=said,
     )

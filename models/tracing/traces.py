@@ -11,15 +11,13 @@ parent is the span, begun last, whose lines enclose all of its lines: the caller
 answered. A span that nothing encloses hangs on nothing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from models.finished import mix
 from models.sessions import Ids, Ints
+from models.tracing.columns import Columnar
 
 QUIET_MS = 10_000
 """A trace without a line for this long, event time, is over: ten times the longest pause seen within a request."""
@@ -29,8 +27,10 @@ NO_PARENT = -1
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class TraceLines:
+class TraceLines(Columnar):
     """Lines that name a trace, of any number of services, as columns: [n]. ``services`` are the caller's numbers."""
+
+    ids = frozenset({"traces", "spans", "templates"})
 
     traces: Ids  # hash of the trace id
     spans: Ids  # hash of the span id; 0 = none
@@ -41,40 +41,6 @@ class TraceLines:
 
     def __len__(self) -> int:
         return len(self.traces)
-
-    def take(self, rows: Ints) -> Self:
-        """The lines of these rows, in their order."""
-        return type(self)(*(getattr(self, name)[rows] for name in TraceLines.__dataclass_fields__))
-
-    def and_then(self, *more: Self) -> Self:
-        """These lines and more behind them."""
-        parts = (self, *more)
-        names = TraceLines.__dataclass_fields__
-        return type(self)(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-    def columns(self) -> dict[str, NDArray[np.generic]]:
-        """All columns by their names."""
-        return {name: getattr(self, name) for name in TraceLines.__dataclass_fields__}
-
-    @classmethod
-    def of(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
-        """What ``columns`` gave.
-
-        Raises:
-            ValueError, KeyError: One is missing, or their lengths differ.
-        """
-        if len({len(column) for column in columns.values()}) > 1:
-            raise ValueError("columns of lines of different lengths")
-        ids = {"traces", "spans", "templates"}
-        kinds = {name: np.uint64 if name in ids else np.int64 for name in TraceLines.__dataclass_fields__}
-        made: list[Any] = [columns[name].astype(kind) for name, kind in kinds.items()]
-        return cls(*made)
-
-    @classmethod
-    def none(cls) -> Self:
-        """No lines."""
-        ids, ints = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
-        return cls(ids, ids, ints, ids, ints, ints)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -149,7 +115,7 @@ class TraceTable:
 
     def __init__(self, quiet_ms: int = QUIET_MS, max_lines: int = MAX_LINES) -> None:
         self._quiet, self._max = quiet_ms, max_lines
-        self.open = TraceLines.none()
+        self.open = TraceLines.joined(())
         """Lines of open traces."""
 
     def __len__(self) -> int:
@@ -158,7 +124,7 @@ class TraceTable:
 
     def add(self, lines: TraceLines) -> None:
         """Take in lines, in the order in which they came."""
-        self.open = self.open.and_then(lines)
+        self.open = TraceLines.joined([self.open, lines])
 
     def finished(self, now_ms: int) -> Traces:
         """End the traces that have rested at this event time; returns them, in the order of their last lines."""

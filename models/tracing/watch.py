@@ -119,7 +119,7 @@ class Watch:
             columns[f"{name}/sizes"] = np.array(
                 [(len(part.counted), len(part.traces)) for part in slices], dtype=np.int64
             ).reshape(-1, 2)
-            counted = Counted.joined([part.counted for part in slices])
+            counted = Counted.joined(part.counted for part in slices)
             columns |= {f"{name}/counted/{key}": column for key, column in counted.columns().items()}
             none = np.zeros(0, dtype=np.uint64)
             columns[f"{name}/signatures"] = np.concatenate([none, *(part.signatures for part in slices)])
@@ -142,9 +142,7 @@ class Watch:
         for member in self._members:
             name = f"{member.detector.name}/"
             member.detector.load(columns[f"{name}learnt"].tobytes())
-            under = f"{name}counted/"
-            mine = {key.removeprefix(under): column for key, column in columns.items() if key.startswith(under)}
-            counted = Counted.restored(mine)
+            counted = Counted.from_columns(columns, f"{name}counted/")
             signatures, traces = (columns[f"{name}{key}"].astype(np.uint64) for key in ("signatures", "traces"))
             sizes = columns[f"{name}sizes"].astype(np.int64)
             ends = np.cumsum(np.vstack([np.zeros((1, 2), dtype=np.int64), sizes]), axis=0).tolist()

@@ -104,7 +104,7 @@ def test_a_tick_waits_until_its_time_is_over_and_late_lines_count_to_the_next():
 
 
 def test_lines_that_wait_are_bounded_and_none_is_lost(monkeypatch):
-    monkeypatch.setattr("models.tracing.across.MAX_PENDING", 1_000)
+    monkeypatch.setattr("models.tracing.ticks.MAX_PENDING", 1_000)
     across, most = Across(), 0
     rows = day(5)
     for start in range(0, len(rows), 100):
