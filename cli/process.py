@@ -42,6 +42,18 @@ def exporter(context: typer.Context) -> None:
     _run(context, run)
 
 
+@app.command()
+def console(context: typer.Context) -> None:
+    """Serve the HTTP interface on this machine's loopback: retraining, bundles, advice.
+
+    Example:
+      logcanary run console -o web.console_port=8080
+    """
+    from console.serving import run
+
+    _run(context, run)
+
+
 def _run(context: typer.Context, work: "Callable[[AppSettings, threading.Event], object]") -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("kafka", "hdfs"):

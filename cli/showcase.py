@@ -27,6 +27,7 @@ from cli import show
 from cli.follow import ship
 from cli.workload import NotSeenError, Workload, blocks_of, damage, wait_until
 from contracts.records import Detection, Settings, Statistic
+from contracts.retraining import RetrainingRequest
 from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings
 from deploy import stack
@@ -156,7 +157,11 @@ class Demo:
 
     def _train(self, settings: AppSettings, job: Future[object]) -> str:
         with self._phase("Train DeepLog for hdfs from the archive in HDFS"):
-            manifest = train(settings, "hdfs", author="demo", reason="first model", progress=self._say)
+            manifest = train(
+                settings,
+                RetrainingRequest(service="hdfs", author="demo", reason="first model"),
+                progress=self._say,
+            )
         with self._phase("The running job takes the bundle up"):
             job.result()
             wait_until(lambda: self._seen.bundle.get("hdfs") == manifest.version, 30, "the swap")
@@ -228,6 +233,7 @@ class Demo:
             "Prometheus, alerts": f"{prometheus}/alerts",
             "Prometheus, detections": f"{prometheus}/graph?g0.expr={query}&g0.tab=0",
             "LogCanary's metrics": f"http://{settings.web.host}:{settings.web.exporter_port}/metrics",
+            "HTTP interface": f"http://127.0.0.1:{settings.web.console_port}/services",
             "Flink": settings.flink.rest,
             "HDFS": f"{settings.hdfs.url}/explorer.html#{settings.hdfs.root}",
             "Kafka": settings.kafka.bootstrap,

@@ -202,6 +202,8 @@ class Statistic(Record):
     """Ended sessions that they did not judge: too long, or not seen from their beginning."""
     sessions_learnt: int = 0
     """Sessions they learnt meanwhile: older ones, that were normal."""
+    surprises: tuple[int, ...] = ()
+    """Windows judged, by how surprising they were (``models.drift.EDGES``)."""
     bundle: str = ""
     """Version in force; empty while the service has none."""
     bundle_refused: str = ""
@@ -263,6 +265,10 @@ class BundlePointer(Record):
     moved_ms: int
     from_ms: int = 0
     """Lines that arrived at Kafka from this time on are scored with it; in each partition that is an offset."""
+    made_ms: int = 0
+    """When the bundle was made; 0: not known."""
+    surprises: tuple[float, ...] = ()
+    """Of its held-back windows (``contracts.bundle.Manifest``), beside which the exporter puts those of today."""
     before: tuple[Move, ...] = ()
     """Newest first."""
 

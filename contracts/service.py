@@ -62,6 +62,15 @@ class BudgetOptions(Options):
     """Share of normal sessions (windows, where there are no sessions) that may be raised."""
 
 
+class RetrainingOptions(Options):
+    """Whether a service is trained again by itself; off until somebody wants it."""
+
+    every_hours: float = Field(default=0.0, ge=0, le=8760)
+    """So long after the last training, whoever asked for it; 0: never."""
+    lookback_hours: float = Field(default=0.0, ge=0, le=87_600)
+    """What is learnt from: the newest so many hours; 0: all that is archived."""
+
+
 class DetectorOptions(Options):
     """Which sequence model is trained for a service, and how it judges."""
 
@@ -106,3 +115,4 @@ class ServiceSettings(Options):
     session: SessionOptions = SessionOptions()
     detector: DetectorOptions = DetectorOptions()
     budget: BudgetOptions = BudgetOptions()
+    retraining: RetrainingOptions = RetrainingOptions()

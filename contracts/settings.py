@@ -88,6 +88,8 @@ class WebOptions(Options):
 
     host: str = "127.0.0.1"
     exporter_port: Port = 9464
+    console_port: Port = 8080
+    """Of the HTTP interface. It answers on loopback only, whatever ``host`` says, until it can tell who asks."""
     prometheus_port: Port = 9090
 
 

@@ -20,6 +20,17 @@ def exporter(plan: Plan) -> Part:
     )
 
 
+def console(plan: Plan) -> Part:
+    """Return the process behind the HTTP interface."""
+    return replace(
+        _own(plan, "console", "console.serving"),
+        waits_for=("kafka", "hdfs"),
+        ready=lambda: answers(f"{plan.url('console')}/healthz"),
+        port=plan.ports["console"],
+        address=plan.url("console"),
+    )
+
+
 def archiver(plan: Plan) -> Part:
     """Return the process that writes the archive; it may end its open files when it is told to stop."""
     return replace(_own(plan, "archiver", "streaming.archiver"), waits_for=("kafka", "hdfs"), stop_seconds=30.0)
@@ -54,6 +65,7 @@ def settings_environment(plan: Plan) -> dict[str, str]:
         "LOGCANARY_HDFS__URL": plan.url("hdfs"),
         "LOGCANARY_FLINK__REST": plan.url("flink"),
         "LOGCANARY_WEB__EXPORTER_PORT": str(plan.ports["exporter"]),
+        "LOGCANARY_WEB__CONSOLE_PORT": str(plan.ports["console"]),
         "LOGCANARY_WEB__PROMETHEUS_PORT": str(plan.ports["prometheus"]),
     }
 

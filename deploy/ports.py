@@ -24,6 +24,7 @@ USUAL = {
     "prometheus": 9090,
     "alertmanager": 9094,
     "exporter": 9464,
+    "console": 8080,
 }
 """What each part listens on by custom; Alertmanager one further, as Kafka's controller has its 9093."""
 

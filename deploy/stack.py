@@ -116,7 +116,7 @@ def stack_settings(settings: AppSettings) -> AppSettings:
     home = _home(settings)
     parts = {part.name: part for part in read_status(home).parts}
     web = settings.web.model_copy(
-        update={"exporter_port": _port(parts, "exporter"), "prometheus_port": _port(parts, "prometheus")}
+        update={f"{name}_port": _port(parts, name) for name in ("exporter", "prometheus", "console")}
     )
     return settings.model_copy(
         update={

@@ -28,7 +28,7 @@ from deploy.cluster import jobmanager, taskmanager
 from deploy.dfs import dfs
 from deploy.java import find_java
 from deploy.monitoring import alertmanager, prometheus
-from deploy.own import archiver, exporter, installed, keeper
+from deploy.own import archiver, console, exporter, installed, keeper
 from deploy.parts import Part, Plan
 from deploy.paths import DeployError
 from deploy.ports import Ports
@@ -52,7 +52,12 @@ LOOK_SECONDS = 0.3
 def parts_of(plan: Plan) -> list[Part]:
     """Return all parts, in the order they are shown."""
     parts = [broker(plan), dfs(plan), jobmanager(plan), taskmanager(plan), prometheus(plan), alertmanager(plan)]
-    own = {"streaming.exporter": exporter, "streaming.archiver": archiver, "deploy.keeper": keeper}
+    own = {
+        "streaming.exporter": exporter,
+        "streaming.archiver": archiver,
+        "deploy.keeper": keeper,
+        "console.serving": console,
+    }
     return parts + [make(plan) for module, make in own.items() if installed(module)]
 
 
@@ -250,7 +255,8 @@ class Supervisor:
 def preferred_ports(settings: AppSettings) -> dict[str, int]:
     """Return the ports that the settings ask for."""
     urls = {"hdfs": settings.hdfs.url, "flink": settings.flink.rest, "kafka": settings.kafka.bootstrap}
-    wished = {"exporter": settings.web.exporter_port, "prometheus": settings.web.prometheus_port}
+    web = settings.web
+    wished = {"exporter": web.exporter_port, "prometheus": web.prometheus_port, "console": web.console_port}
     for name, url in urls.items():
         port = url.split(",")[0].rstrip("/").rpartition(":")[2]
         if port.isdigit():
@@ -265,7 +271,7 @@ def write_stack_settings(plan: Plan) -> None:
         "hdfs": {"url": plan.url("hdfs")},
         "flink": {"rest": plan.url("flink")},
         "archive": {"roll_seconds": plan.settings.archive.roll_seconds},
-        "web": {"exporter_port": plan.ports["exporter"], "prometheus_port": plan.ports["prometheus"]},
+        "web": {f"{name}_port": plan.ports[name] for name in ("exporter", "prometheus", "console")},
     }
     replace_text(plan.home / "stack.toml", tomli_w.dumps(settings))
 

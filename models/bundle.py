@@ -79,9 +79,12 @@ class Bundle:
         if not of_kind:
             raise BundleError(f"bundle {self.manifest.version} has no calibration: train it again")
         try:
-            return Calibrated(of_kind[0], self.false_alarm_rate, -self.manifest.unseen_log_probability)
+            made = Calibrated(of_kind[0], self.false_alarm_rate, -self.manifest.unseen_log_probability)
         except ValueError as error:
             raise BundleError(f"bundle {self.manifest.version} is damaged: {error}") from error
+        if (by_hand := self.manifest.bars.get(of_kind[0].kind)) is not None:
+            made.set_bar(by_hand)
+        return made
 
     def files(self) -> dict[str, bytes]:
         """All its files but the manifest."""

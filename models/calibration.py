@@ -66,6 +66,11 @@ class Calibrated:
             self.bar = min(self.bar, max(ceiling - MARGIN, float(self._worst[-1]) + MARGIN))
         """Surprises above are raised: the threshold in nats."""
 
+    def set_bar(self, nats: float) -> None:
+        """Raise what is more surprising than this, whatever the rate comes to."""
+        self.bar = nats
+        self.threshold = self.score(nats)
+
     def score(self, surprise: float) -> float:
         """The score of a surprise: in [0, 1], high = anomalous."""
         worst = self._worst

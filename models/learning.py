@@ -17,6 +17,7 @@ import numpy as np
 
 from contracts.bundle import Calibration, Manifest
 from contracts.service import DetectorOptions, ServiceSettings
+from models import drift
 from models.base import Floats, SequenceModel, judge, unique_rows
 from models.bundle import NO_VERSION, Bundle, code_version, seal
 from models.calibration import Calibrated, calibrate
@@ -43,6 +44,20 @@ spend the budget of false alarms on themselves, and blind the detector to odd ev
 
 Say = Callable[[str], None]
 """Called with a sentence about what is being done."""
+
+
+class Passed(str):
+    """The sentence about a pass over the windows, with its numbers for who draws a bar."""
+
+    epoch: int
+    epochs: int
+    loss: float
+
+    def __new__(cls, epoch: int, epochs: int, loss: float) -> "Passed":
+        """After pass ``epoch`` of at most ``epochs``: held-back surprise in nats."""
+        made = super().__new__(cls, f"Pass {epoch} of at most {epochs}: held-back surprise {loss:.4f} nats an event")
+        made.epoch, made.epochs, made.loss = epoch, epochs, loss
+        return made
 
 
 class LearnError(ValueError):
@@ -92,15 +107,15 @@ class Material:
     to_ms: int
     left_out: dict[str, int]
 
-    def held_back(self) -> Flags:
-        """[n] which windows are of held-back time."""
+    def held_back(self, share: float = HELD_BACK) -> Flags:
+        """[n] which windows are of held-back time: the newest share."""
         held = np.zeros(len(self.which), dtype=np.bool_)
         for streams in (False, True):
             rows = np.flatnonzero(self.streams == streams)
             order = np.arange(len(rows)) if streams else self.sessions[rows]
             first = np.unique(order)
             if len(first):
-                held[rows] = order >= first[int(len(first) * (1 - HELD_BACK))]
+                held[rows] = order >= first[int(len(first) * (1 - share))]
         return held
 
     def counted(self, rows: Flags, vocabulary: Vocabulary) -> Counted:
@@ -181,7 +196,8 @@ def learn(
     kept = material.counted(held & judged, vocabulary)
     model, figures = fit(learnt, kept, len(vocabulary), detector, say)
     unseen = unseen_log_probability(material, ~held & ~ends)
-    calibration = _calibrations(material, held & judged, vocabulary, model, unseen)
+    surprises = surprises_of(material, held & judged, vocabulary, model, unseen)
+    calibration = calibrations(material, held & judged, surprises)
     ensemble = learn_sessions(sessions, settings) if sessions is not None else b""
     if ensemble:
         say(f"Learnt {len(sessions or ()):,} whole sessions")
@@ -203,7 +219,8 @@ def learn(
         unique_windows=len(material.targets),
         left_out=material.left_out,
         calibration=calibration,
-        metrics=figures | _bars(calibration, rate),
+        metrics=figures | bars_of(calibration, rate),
+        surprises=drift.shares(surprises[held & judged]),
         files=(),
     )
     return seal(manifest, vocabulary, model, ensemble)
@@ -226,8 +243,8 @@ def learn_sessions(sessions: Sessions, settings: ServiceSettings) -> bytes:
     return ensemble.dump()
 
 
-def newest(sessions: Sessions) -> Flags:
-    """Which states of sessions are held back: [n] all states of the fifth of the sessions that ended last.
+def newest(sessions: Sessions, share: float = HELD_BACK) -> Flags:
+    """Which states of sessions are held back: [n] all states of the share of the sessions that ended last.
 
     Not those that began last: of these only what came soon is known, and a bar made of them calls every long gap
     strange (measured in a week of HDFS, ``logcanary evaluate week``: 61 false alarms a day instead of 2, where the
@@ -237,7 +254,7 @@ def newest(sessions: Sessions) -> Flags:
     over, row = np.full(len(groups), np.iinfo(np.int64).min), np.zeros(len(groups), dtype=np.int64)
     np.maximum.at(over, where, sessions.times[sessions.starts[1:] - 1])
     np.maximum.at(row, where, np.arange(len(sessions)))
-    last = np.lexsort((row, over))[int(len(groups) * (1 - HELD_BACK)) :]
+    last = np.lexsort((row, over))[int(len(groups) * (1 - share)) :]
     held: Flags = np.isin(where, last)
     return held
 
@@ -312,26 +329,32 @@ def _ends_wanted(material: Material, held: Flags, ends: Flags, settings: Service
         learnt, kept = (material.counted(rows & judged, vocabulary) for rows in (~held, held))
         model, _ = fit_ngram(learnt, kept, len(vocabulary), settings.detector, lambda words: None)
         unseen = unseen_log_probability(material, ~held & ~ends)
-        calibration = _calibrations(material, held & judged & ~material.streams, vocabulary, model, unseen)
+        rows = held & judged & ~material.streams
+        calibration = calibrations(material, rows, surprises_of(material, rows, vocabulary, model, unseen))
         bars.append(Calibrated(calibration[0], settings.budget.false_alarm_rate).bar)
     return bars[1] <= bars[0] + END_COST
 
 
-def _calibrations(
+def surprises_of(
     material: Material, rows: Flags, vocabulary: Vocabulary, model: SequenceModel, unseen: float
-) -> tuple[Calibration, ...]:
-    """Surprises of held-back sessions and streams, where there are any."""
+) -> Floats:
+    """[n] nats of the windows asked for ([n] flags); 0 for the others."""
     asked = np.unique(material.which[rows])
     contexts, targets = vocabulary.indices(material.contexts[asked]), vocabulary.indices(material.targets[asked])
     surprises = np.zeros(len(material.targets), dtype=np.float32)
     surprises[asked] = judge(model, contexts, targets, unseen).surprises
-    of_window = surprises[material.which]
+    of_window: Floats = np.where(rows, surprises[material.which], np.float32(0))
+    return of_window
+
+
+def calibrations(material: Material, rows: Flags, surprises: Floats) -> tuple[Calibration, ...]:
+    """Surprises ([n] nats) of held-back sessions and streams ([n] flags), where there are any."""
     made = []
     sessions = np.flatnonzero(rows & ~material.streams)
     if len(sessions):
-        made.append(calibrate("session", worst_of(of_window[sessions], material.sessions[sessions])))
+        made.append(calibrate("session", worst_of(surprises[sessions], material.sessions[sessions])))
     if (rows & material.streams).any():
-        made.append(calibrate("stream", of_window[rows & material.streams]))
+        made.append(calibrate("stream", surprises[rows & material.streams]))
     return tuple(made)
 
 
@@ -343,5 +366,6 @@ def worst_of(surprises: Floats, sessions: Ints) -> Floats:
     return worst
 
 
-def _bars(calibration: Iterable[Calibration], rate: float) -> dict[str, float]:
+def bars_of(calibration: Iterable[Calibration], rate: float) -> dict[str, float]:
+    """The thresholds in nats at an accepted rate of false alarms, as figures for the manifest."""
     return {f"threshold_{one.kind}_nats": Calibrated(one, rate).bar for one in calibration}

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.records import Before, Detection, Escalation, Expected
+from models import drift
 from models.alerts import worst_by_id
 from models.base import expected
 from models.bundle import Bundle
@@ -51,6 +52,8 @@ class Scored:
     """and of these, those of a known one in other words."""
     suppressed: int
     """Findings not raised because of a verdict."""
+    surprises: tuple[int, ...] = ()
+    """Windows by how surprising they were (``models.drift.EDGES``)."""
 
 
 class Scorer:
@@ -168,10 +171,8 @@ class Scorer:
         n = len(windows) if self.bundle.manifest.end_event else windows.events
         if not n:
             return Scored([], 0, 0, 0, 0, 0)
-        surprises, ranks, remembered = self._judge(windows, n)
-        streams = windows.streams[:n]
-        over = self._over(surprises, ranks, streams)
-        raised = np.flatnonzero(over if self._streams_count else over & ~streams)
+        surprises, ranks, remembered = self._judge(windows.contexts[:n], windows.targets[:n])
+        raised = np.flatnonzero(self._raises(surprises, ranks, windows.streams[:n]))
         judged = raised[~_holds(windows, raised, adopted)] if adopted else raised
         wanted = self._wanted(events, windows, judged, suppression)
         kept = np.fromiter(wanted, np.int64, len(wanted))
@@ -187,6 +188,7 @@ class Scorer:
             unknown=len(unknown),
             reworded=int(np.count_nonzero(self._reworded_as(unknown) > UNKNOWN_INDEX)),
             suppressed=len(raised) - len(kept),
+            surprises=drift.counts(surprises),
         )
 
     def _wanted(
@@ -214,15 +216,24 @@ class Scorer:
             return self._last_line(windows, window)
         return events.frame.row(int(windows.rows[window]), named=True)
 
-    def _judge(self, windows: Windows, n: int) -> tuple[NDArray[np.float32], Ints, Flags]:
+    def raises(self, contexts: Ids, targets: Ids, streams: Flags) -> Flags:
+        """Which windows are raised where nobody has accepted anything: [n, window], [n] and [n] in, [n] out."""
+        surprises, ranks, _ = self._judge(contexts, targets)
+        return self._raises(surprises, ranks, streams)
+
+    def _raises(self, surprises: NDArray[np.float32], ranks: Ints, streams: Flags) -> Flags:
+        over = self._over(surprises, ranks, streams)
+        return over if self._streams_count else over & ~streams
+
+    def _judge(self, contexts: Ids, targets: Ids) -> tuple[NDArray[np.float32], Ints, Flags]:
         """Surprise and rank of each window, and which of them were remembered: [n]."""
-        hashes = window_hashes(windows.contexts[:n], windows.targets[:n])
+        hashes = window_hashes(contexts, targets)
         remembered, surprises, ranks = self._memory.find(hashes)
         missing = np.flatnonzero(~remembered)
         if len(missing):
             distinct, first, where = np.unique(hashes[missing], return_index=True, return_inverse=True)
             rows = missing[first]
-            answer = self.bundle.judge(*self._windows_as_known(windows.contexts[rows], windows.targets[rows]))
+            answer = self.bundle.judge(*self._windows_as_known(contexts[rows], targets[rows]))
             surprises[missing], ranks[missing] = answer.surprises[where], answer.ranks[where]
             self._memory.store(distinct, answer.surprises, answer.ranks)
         return surprises, ranks, remembered

@@ -14,6 +14,7 @@ offsets are archived.
 """
 
 import contextlib
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -331,11 +332,23 @@ def read_lines(
         StorageError: the store does not answer.
         ValueError: a file is not readable.
     """
+    listed = list_files(files, root, service, from_ms, to_ms)
+    wanted = [file for file in listed if only is None or only == (file.topic, file.partition)]
+    yield from read_files(files, wanted, from_ms, to_ms)
+
+
+def read_files(
+    files: Files, listed: Iterable[ArchiveFile], from_ms: int | None = None, to_ms: int | None = None
+) -> Iterator[pa.Table]:
+    """The lines of files (ordered as ``list_files`` does) with Kafka timestamps in [from_ms, to_ms): a table each.
+
+    Raises:
+        StorageError: the store does not answer.
+        ValueError: a file is not readable.
+    """
     place: tuple[str, int] | None = None
     done = -1
-    for file in list_files(files, root, service, from_ms, to_ms):
-        if only is not None and only != (file.topic, file.partition):
-            continue
+    for file in listed:
         if place != (file.topic, file.partition):
             place, done = (file.topic, file.partition), -1
         table = read_file(files, file)
@@ -386,9 +399,17 @@ def hour_folders(files: Files, root: str, service: str) -> list[tuple[str, int, 
     base = service_folder(root, service)
     for entry in files.list(base):
         if entry.is_dir and re.fullmatch(r"hour=\d{8}T\d{2}", entry.name):
-            start = datetime.strptime(entry.name, "hour=%Y%m%dT%H").replace(tzinfo=UTC)
-            folders.append((f"{base}/{entry.name}", int(start.timestamp() * 1000), entry.modified_ms))
+            folders.append((f"{base}/{entry.name}", _start_of(entry.name), entry.modified_ms))
     return folders
+
+
+def hour_of(file: ArchiveFile) -> int:
+    """The hour in whose folder a file lies: its beginning in ms since 1970 UTC."""
+    return _start_of(posixpath.basename(posixpath.dirname(file.path)))
+
+
+def _start_of(hour: str) -> int:
+    return int(datetime.strptime(hour, "hour=%Y%m%dT%H").replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def _files_in(files: Files, folder: str) -> list[ArchiveFile]:

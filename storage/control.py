@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from contracts.bundle import Manifest
 from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
@@ -72,13 +73,12 @@ def key_of(record: AnyControl) -> str:
             return marker_key(record.job)
 
 
-def moved_pointer(live: BundlePointer | None, service: str, version: str, author: str, reason: str) -> BundlePointer:
-    """The pointer that makes a version live, for lines that arrive from ``SWAP_SECONDS`` from now on.
+def moved_pointer(live: BundlePointer | None, made: Manifest, author: str, reason: str) -> BundlePointer:
+    """The pointer that makes a bundle live, for lines that arrive from ``SWAP_SECONDS`` from now on.
 
     Args:
         live: the service's pointer so far.
-        service: whose bundle it is.
-        version: of the bundle.
+        made: the bundle's manifest.
         author: who moves it.
         reason: and why.
     """
@@ -87,8 +87,10 @@ def moved_pointer(live: BundlePointer | None, service: str, version: str, author
     if len(before) > MOVES_KEPT:
         before = [*before[: MOVES_KEPT - 1], Move(version=before[MOVES_KEPT - 1].version, from_ms=0)]
     return BundlePointer(
-        service=service,
-        version=version,
+        service=made.service,
+        version=made.version,
+        made_ms=made.created_ms,
+        surprises=made.surprises,
         author=author,
         reason=reason,
         moved_ms=now,

@@ -92,10 +92,11 @@ def _take(files: Files, path: str, mine: Holder) -> None:
 def _is_gone(theirs: Holder, mine: Holder) -> bool:
     if theirs.since_ms < mine.since_ms - STALE_MS:
         return True
-    return theirs.host == mine.host and theirs.pid != mine.pid and not _is_alive(theirs.pid)
+    return theirs.host == mine.host and theirs.pid != mine.pid and not is_alive(theirs.pid)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine is there."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -48,6 +48,7 @@ from storage.broker import (
     service_of,
 )
 from storage.control import ControlView
+from streaming.fitting import FitGauges, Fits
 from streaming.watchdog import still_alive, stop_watching
 
 GROUP = "logcanary-exporter"
@@ -114,8 +115,8 @@ class Metrics:
         self._newest: dict[tuple[str, str], float] = {}
         self._in_force: dict[str, tuple[str, int]] = {}
         self._pointers: dict[str, BundlePointer] = {}
-        self._known: set[str] = set()
-        self._shown: dict[str, set[str]] = {}
+        self._fits, self._fit_gauges = Fits(), FitGauges(self.registry)
+        self._known, self._shown = set[str](), dict[str, set[str]]()
 
         def counter(name: str, help_: str, *labels: str) -> Counter:
             return Counter(f"logcanary_{name}", help_, ("service", *labels), registry=self.registry)
@@ -231,6 +232,8 @@ class Metrics:
         fresh = self._fresh(record)
         if counts and fresh > 0:
             self._count(record, fresh)
+        if fresh > 0:
+            self._fits.scored(record)
         self._state(record)
 
     def _fresh(self, record: Statistic) -> float:
@@ -318,6 +321,7 @@ class Metrics:
             self.late.labels(record.service, record.detector).inc()
         elif counts:
             self.detections.labels(record.service, record.detector).inc()
+            self._fits.alarm(record.service, round(self._wall() * 1000))
             # The time of counting, not of detecting: what was found while the exporter was down is news too.
             self.newest_detection.labels(record.service).set(self._wall())
 
@@ -326,9 +330,17 @@ class Metrics:
         for service in {*view.settings, *view.pointers, *view.templates}:
             self.know(service)
         self._pointers = dict(view.pointers)
+        self._fits.control(view, round(self._wall() * 1000))
         for service, pointer in view.pointers.items():
             self.bundle_moved.labels(service).set(pointer.moved_ms / 1000)
             self._pending(service)
+
+    def fit(self) -> None:
+        """Show how each service's bundle fits it now."""
+        now = round(self._wall() * 1000)
+        for service, signs in self._fits.signs(now).items():
+            self.know(service)
+            self._fit_gauges.show(service, signs, now)
 
     def _pending(self, service: str) -> None:
         pointer, (version, at_ms) = self._pointers.get(service), self._in_force.get(service, ("", 0))
@@ -446,6 +458,7 @@ class Exporter:
                 self._take(key, records)
             if time.monotonic() >= self._lag_at:
                 self._lags()
+                self._metrics.fit()
                 self._lag_at = time.monotonic() + LAG_SECONDS
             if time.monotonic() >= self._commit_at:
                 self._commit()

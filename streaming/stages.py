@@ -394,6 +394,7 @@ class ScoreStage:
             windows_remembered=scored.windows_remembered if scored else 0,
             unknown=scored.unknown if scored else 0,
             reworded=scored.reworded if scored else 0,
+            surprises=scored.surprises if scored else (),
             suppressed=(scored.suppressed if scored else 0) + (whole.suppressed if whole else 0),
             sessions_judged=whole.judged if whole else 0,
             sessions_passed=whole.passed if whole else 0,

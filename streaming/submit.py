@@ -85,6 +85,30 @@ def submit(
     return job
 
 
+def run_batch(settings: AppSettings, name: str, topics: str, program: str) -> float:
+    """Submit a job that ends by itself, wait until it has, and return how many seconds it took.
+
+    Args:
+        settings: where everything is.
+        name: unique among the cluster's jobs.
+        topics: regular expression of whole topic names.
+        program: the job's Python file, within the project.
+
+    Raises:
+        DeployError: a job of that name runs, Flink refuses it, or it failed; the message has the reason.
+    """
+    began = time.monotonic()
+    job = jobs.submit(settings, JobSpec(name=name, topics=topics, program=program), fresh=True)
+    try:
+        while (state := _rest(settings, f"/jobs/{job}")["state"]) not in ENDED:
+            time.sleep(0.2)
+    finally:
+        jobs.stop(settings, name)  # the keeper is not to run it again, and Ctrl-C ends it
+    if state != "FINISHED":
+        raise DeployError(f"Job {name} is {state}: {_why(settings, job)}")
+    return time.monotonic() - began
+
+
 def wait_until_running(settings: AppSettings, job: str, seconds: float = RUNNING_SECONDS) -> None:
     """Wait until all operators of a job run.
 

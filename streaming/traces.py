@@ -33,7 +33,9 @@ from streaming.stages import SERVICE_BUCKET, fitting, now_ms
 
 IDLE_MS = 5_000
 """A partition that was not heard for so long (processing time) holds event time back no longer; and nothing is over
-before so long was listened."""
+before so long was listened. While the job is behind, for so much longer as lines take to get here: ..."""
+MOST_LAG_MS = 300_000
+"""... this long at most. Of services read at different speeds one would else be blamed for what was not read yet."""
 LOOK_MS = 5_000
 """While traces are open, it is looked this often whether they are over."""
 
@@ -63,6 +65,8 @@ class _Known:
     clocks: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # partition -> event time, heard (ms)
     began_ms: int = 0
     """Processing time of the first lines that were heard here: others may only just be read."""
+    behind: tuple[int, int] = (0, 0)
+    """How old lines were when they were heard, at most, and when that was (ms)."""
 
     def take(self, data: bytes, heard_ms: int) -> None:
         """Take in what ``packed`` made.
@@ -76,13 +80,24 @@ class _Known:
         self.newest[batch.service] = Where(topic, partition, batch.offset, batch.arrival_ms)
         before = self.clocks.get((topic, partition), (0, 0))[0]
         self.began_ms = self.began_ms or heard_ms
+        if heard_ms - batch.arrival_ms > self.lag_ms(heard_ms):
+            self.behind = heard_ms - batch.arrival_ms, heard_ms
+        if heard_ms - max((heard for _, heard in self.clocks.values()), default=heard_ms) > IDLE_MS:
+            # Nobody was heard: that says nothing about any of them.
+            self.clocks = {partition: (at, heard_ms) for partition, (at, _) in self.clocks.items()}
         self.clocks[topic, partition] = max(before, int(batch.lines.times.max())), heard_ms
+
+    def lag_ms(self, now: int) -> int:
+        """How far behind the job is: as old as lines were when they came, less what was made up for since."""
+        lag, heard_ms = self.behind
+        return min(MOST_LAG_MS, max(0, lag - (now - heard_ms)))
 
     def event_ms(self, now: int) -> int:
         """Event time: that of the partition furthest behind; where none is heard, it goes on as the clock does."""
-        if not self.clocks or now - self.began_ms < IDLE_MS:
+        idle = IDLE_MS + self.lag_ms(now)
+        if not self.clocks or now - self.began_ms < idle:
             return 0
-        heard = [at for at, heard in self.clocks.values() if now - heard < IDLE_MS]
+        heard = [at for at, heard in self.clocks.values() if now - heard < idle]
         if heard:
             return min(heard)
         return max(at for at, _ in self.clocks.values()) + now - max(heard for _, heard in self.clocks.values())

@@ -4,6 +4,7 @@ The same ``Parser`` and ``SessionTable`` as in the job see the lines in the same
 template id and the same window in both.
 """
 
+import math
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,15 +14,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from contracts.bundle import Sanity
 from contracts.records import Template, Verdict
 from contracts.service import ServiceSettings
 from models.finished import Sessions
+from models.gating import Reviewed
 from models.learning import Collector, Material
 from models.sessions import SessionTable, Windows, gap_of
 from models.whole import WholeSessions
 from parsing.events import Events, Lines
 from parsing.parser import Parser
 from parsing.sessions import spread
+from training.sanity import Watch
 
 BATCH_LINES = 20_000
 ALL_SESSIONS = 1 << 40
@@ -31,7 +35,12 @@ WHOLE_ROWS, WHOLE_SESSIONS = 4_000_000, 500_000
 MOST_STATES = 200_000
 """Whole sessions learnt from: the newest."""
 
+MOST_REVIEWED = 500
+"""Judged sessions that candidates are tried on: the newest verdicts."""
+
 Flags = NDArray[np.bool_]
+Span = tuple[int, int]
+"""From, and until before: milliseconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -46,6 +55,10 @@ class Dataset:
     """Templates that were new to the parser."""
     sessions: Sessions
     """Whole sessions in every state in which they rested, in the order in which they were over; the newest of many."""
+    sanity: Sanity
+    """What is noteworthy in the lines."""
+    reviewed: tuple[Reviewed, ...] = ()
+    """Sessions that engineers judged *confirmed*, *false positive* or *expected*."""
 
 
 def build(
@@ -54,6 +67,7 @@ def build(
     *,
     catalogue: Iterable[Template] = (),
     verdicts: Iterable[Verdict] = (),
+    without: Sequence[Span] = (),
     parser: Parser | None = None,
     endless: bool = False,
     max_line_bytes: int = 65_536,
@@ -66,17 +80,16 @@ def build(
         catalogue: templates known online, so that ids agree.
         verdicts: sessions (or, without identifier, lines) judged *confirmed* or *unsure*, or normal for a time only,
             are left out.
+        without: times of arrival that are left out, as those of known incidents.
         parser: one that has parsed what came before; else a new one is made.
         endless: sessions never end by a gap, only with the data (labelled data sets, where a session is known whole).
         max_line_bytes: limit for parsing.
     """
     parser = parser or Parser(settings, max_line_bytes)
     parser.adopt(catalogue)
-    everything: dict[str, object] = {"max_open": ALL_SESSIONS} | ({"gap_seconds": float("inf")} if endless else {})
-    table = SessionTable.of(settings.detector.window, settings.session.model_copy(update=everything))
-    excluded = _Excluded.of(verdicts)
-    collector = Collector(settings.detector.window)
-    wholes = _Wholes(gap_of(settings.session), endless)
+    verdicts = tuple(verdicts)
+    excluded, reviews, watch = _Excluded.of(verdicts, without), _Reviews.of(verdicts, settings), Watch()
+    cutter = _Cutter(settings, endless)
     found: dict[str, Template] = {}
     count = dead = 0
     low, high, topic = np.iinfo(np.int64).max, 0, ""
@@ -85,18 +98,45 @@ def build(
         found |= {template.id: template for template in parsed.new_templates}
         count, dead, topic = count + len(batch), dead + len(parsed.dead), batch.topic
         low, high = min(low, int(batch.arrivals.min())), max(high, int(batch.arrivals.max()))
-        events = excluded.drop(spread(parsed.events, settings.session))
+        watch.add(batch, parsed.events)
+        events = spread(parsed.events, settings.session)
+        reviews.add(events)
+        events = excluded.drop(events)
         if settings.session.unnamed == "ignore":
             events = events.take(np.flatnonzero((events.frame["session"] != "").to_numpy()))
-        windows = table.extend(events)
-        collector.add(windows, events.templates)
-        wholes.add(events, windows)
-    if endless:
-        windows = table.close()
-        collector.add(windows, {})
-        wholes.add(Events.empty(settings.service, topic), windows)
-    material = collector.material(lines=count, from_ms=min(low, high), to_ms=high, left_out=dict(excluded.left_out))
-    return Dataset(material, topic, dead, tuple(found.values()), wholes.sessions(material.templates))
+        cutter.add(events)
+    cutter.close(topic)
+    material = cutter.collector.material(
+        lines=count, from_ms=min(low, high), to_ms=high, left_out=dict(excluded.left_out)
+    )
+    sessions = cutter.wholes.sessions(material.templates)
+    reviewed = reviews.sessions(topic)
+    sanity = watch.report(material, sessions, reviewed)
+    return Dataset(material, topic, dead, tuple(found.values()), sessions, sanity, reviewed)
+
+
+class _Cutter:
+    """Cuts events into windows and whole sessions, and gathers both."""
+
+    def __init__(self, settings: ServiceSettings, endless: bool) -> None:
+        everything: dict[str, object] = {"max_open": ALL_SESSIONS} | ({"gap_seconds": math.inf} if endless else {})
+        self._settings, self._endless = settings, endless
+        self._table = SessionTable.of(settings.detector.window, settings.session.model_copy(update=everything))
+        self.collector = Collector(settings.detector.window)
+        self.wholes = _Wholes(gap_of(settings.session), endless)
+
+    def add(self, events: Events) -> None:
+        """Take in the next events."""
+        windows = self._table.extend(events)
+        self.collector.add(windows, events.templates)
+        self.wholes.add(events, windows)
+
+    def close(self, topic: str) -> None:
+        """The data end; where sessions end with them, they do so now."""
+        if self._endless:
+            windows = self._table.close()
+            self.collector.add(windows, {})
+            self.wholes.add(Events.empty(self._settings.service, topic), windows)
 
 
 class _Wholes:
@@ -124,16 +164,56 @@ class _Wholes:
         return replace(joined, texts=texts).take(np.argsort(joined.closed, kind="stable"))
 
 
+class _Reviews:
+    """Gathers the sessions that engineers judged, whole, whatever becomes of them in the training."""
+
+    def __init__(self, judged: dict[str, bool], settings: ServiceSettings) -> None:
+        self._judged, self._settings = judged, settings
+        self._parts: dict[str, list[Events]] = {}
+
+    @classmethod
+    def of(cls, verdicts: Iterable[Verdict], settings: ServiceSettings) -> "_Reviews":
+        """The newest verdicts that say of a session what it is, and for good."""
+        clear = [one for one in verdicts if one.session and one.value != "unsure"]
+        clear = [one for one in clear if not one.undone_ms and not one.expires_ms]
+        clear.sort(key=lambda one: one.given_ms)
+        judged: dict[str, bool] = {}
+        for one in clear:  # a session with a fault is one, whatever was said of its other findings
+            judged[one.session] = judged.get(one.session, False) or one.value == "confirmed"
+        return cls(dict(list(judged.items())[-MOST_REVIEWED:]), settings)
+
+    def add(self, events: Events) -> None:
+        """Keep the events of these sessions."""
+        if not self._judged:
+            return
+        names = events.frame["session"]
+        for row in np.flatnonzero(names.is_in(list(self._judged)).to_numpy()).tolist():
+            self._parts.setdefault(names[row], []).append(events.take(np.array([row])))
+
+    def sessions(self, topic: str) -> tuple[Reviewed, ...]:
+        """Those that were met, each with its windows."""
+        return tuple(self._reviewed(name, parts, topic) for name, parts in self._parts.items())
+
+    def _reviewed(self, name: str, parts: list[Events], topic: str) -> Reviewed:
+        cutter = _Cutter(self._settings, endless=True)
+        for part in parts:
+            cutter.add(part)
+        cutter.close(topic)
+        material = cutter.collector.material(lines=len(parts), from_ms=0, to_ms=0)
+        return Reviewed(name, self._judged[name], material, cutter.wholes.sessions(material.templates))
+
+
 @dataclass
 class _Excluded:
-    """Sessions and single lines that engineers judged, by verdict."""
+    """Sessions and single lines that engineers judged, by verdict, and times that are left out."""
 
     sessions: dict[str, set[str]]
     lines: dict[str, set[tuple[int, int]]]
+    without: Sequence[Span] = ()
     left_out: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, verdicts: Iterable[Verdict]) -> "_Excluded":
+    def of(cls, verdicts: Iterable[Verdict], without: Sequence[Span] = ()) -> "_Excluded":
         """Sort the verdicts that take lines out."""
         sessions: dict[str, set[str]] = {}
         lines: dict[str, set[tuple[int, int]]] = {}
@@ -142,17 +222,27 @@ class _Excluded:
                 sessions.setdefault(why, set()).add(verdict.session)
             elif why:
                 lines.setdefault(why, set()).add((verdict.partition, verdict.offset))
-        return cls(sessions, lines)
+        return cls(sessions, lines, without)
 
     def drop(self, events: Events) -> Events:
         """The events without those that a verdict takes out."""
         for value in self.sessions.keys() | self.lines.keys():
             out = events.frame["session"].is_in(list(self.sessions.get(value, ()))).to_numpy().copy()
             out |= self._singled_out(events, self.lines.get(value, set()))
-            if out.any():
-                self.left_out[value] = self.left_out.get(value, 0) + int(out.sum())
-                events = events.take(np.flatnonzero(~out))
+            events = self._left(events, out, value)
+        if self.without:
+            arrivals = events.column("arrival")
+            out = np.zeros(len(events), dtype=bool)
+            for from_ms, to_ms in self.without:
+                out |= (arrivals >= from_ms) & (arrivals < to_ms)
+            events = self._left(events, out, "incident")
         return events
+
+    def _left(self, events: Events, out: Flags, why: str) -> Events:
+        if not out.any():
+            return events
+        self.left_out[why] = self.left_out.get(why, 0) + int(out.sum())
+        return events.take(np.flatnonzero(~out))
 
     @staticmethod
     def _singled_out(events: Events, places: Collection[tuple[int, int]]) -> Flags:

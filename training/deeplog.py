@@ -27,7 +27,8 @@ from torch import Tensor, nn
 from contracts.service import DetectorOptions
 from models.base import Floats
 from models.deeplog import DeepLog
-from models.learning import Counted, Say
+from models.gating import ONNX_DIFFERENCE
+from models.learning import Counted, Passed, Say
 from models.sessions import Ints
 from models.vocabulary import FIRST_INDEX
 
@@ -45,6 +46,8 @@ PATIENCE = 3
 LEAST_GAIN = 1e-4
 """Nats of held-back surprise that count as better."""
 CLIP = 1.0
+PARITY_CONTEXTS = 1_024
+"""Contexts for which the saved model's answers are compared with the trained one's."""
 OPSET = 17
 IR_VERSION = 8
 """Of ONNX files: what onnxruntime 1.20, the oldest allowed, reads."""
@@ -130,7 +133,7 @@ def fit(
         while waited < PATIENCE and epochs < detector.epochs:
             _pass(model, optimizer, rows, draws)
             loss, epochs = _loss(model, judged), epochs + 1
-            say(f"Pass {epochs} of at most {detector.epochs}: held-back surprise {loss:.4f} nats an event")
+            say(Passed(epochs, detector.epochs, loss))
             if loss < best_loss - LEAST_GAIN:
                 best, best_loss, waited, epoch = _copy(model), loss, 0, epochs
             else:
@@ -138,8 +141,9 @@ def fit(
                 for group in optimizer.param_groups:
                     group["lr"] /= 2
         model.load_state_dict(best)
-        graph = to_onnx(model, learnt.contexts.shape[1])
-    return DeepLog(graph), {"epochs": float(epoch), "held_back_nats": best_loss}
+        saved = DeepLog(to_onnx(model, learnt.contexts.shape[1]))
+        difference = _difference(model, saved, judged.contexts[:PARITY_CONTEXTS])
+    return saved, {"epochs": float(epoch), "held_back_nats": best_loss, ONNX_DIFFERENCE: difference}
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -213,6 +217,13 @@ def _loss(model: NextEvent, rows: _Rows, step: int = 4096) -> float:
         counts = torch.from_numpy(rows.counts[first : first + len(columns)])
         total -= float((model(Prefixes.of(contexts))[of_row, columns] * counts).sum())
     return total / float(rows.counts.sum())
+
+
+@torch.no_grad()
+def _difference(model: NextEvent, saved: DeepLog, contexts: Ints) -> float:
+    """How far the saved model's answers are from the trained one's, at most: nats, of chances above e^-20."""
+    trained = model(Prefixes.of(contexts)).numpy()
+    return float(np.abs(np.maximum(trained, -20) - np.maximum(saved.log_probabilities(contexts), -20)).max())
 
 
 def to_onnx(model: NextEvent, window: int) -> bytes:

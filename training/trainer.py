@@ -1,62 +1,43 @@
 """Retraining on demand: archive to live bundle, for one service."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from contracts.bundle import Manifest
+from contracts.records import Template
+from contracts.retraining import RetrainingRequest, Run
 from contracts.settings import AppSettings
+from models.adjusting import recalibrated
+from models.bundle import Bundle, BundleError, seal
+from models.gating import compare
+from models.learning import Say
 from models.registry import Registry
-from parsing.events import Lines
-from storage.archive import archived_until, list_files, read_lines
-from storage.broker import end_offsets
 from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
-from storage.keeping import lease
 from storage.locks import LockedError, lock
-from training.dataset import build, interleaved, lines_of
+from training import prepared
+from training.dataset import Dataset
 from training.learner import TrainingError, learn
-
-PATIENCE_SECONDS = 30.0
-"""For an archiver to write what is due: it has just been started, or HDFS is slow."""
-ASK_AGAIN_SECONDS = 0.5
-"""Another process writes the archive: there is nothing to be told by."""
-
-Say = Callable[[str], None]
+from training.preparing import Stages, read_dataset
+from training.runs import Runs, Tracker
 
 
-@dataclass
-class Stages:
-    """Seconds of wall clock that each stage of a training took; filled while it runs."""
+class WorseError(TrainingError):
+    """A bundle that is worse than the live one: it is kept in the registry, and not made live."""
 
-    read: float = 0.0
-    """Reading the archive and decoding its files."""
-    prepare: float = 0.0
-    """Parsing, windows, whole sessions."""
-    train: float = 0.0
-    """Learning, calibrating."""
-    publish: float = 0.0
-    """The bundle into the registry, templates and pointer onto the control topic."""
-
-    def reading(self, batches: Iterator[Lines]) -> Iterator[Lines]:
-        """The same batches; the time until each is there counts as read."""
-        while True:
-            began = time.perf_counter()
-            batch = next(batches, None)
-            self.read += time.perf_counter() - began
-            if batch is None:
-                return
-            yield batch
+    def __init__(self, manifest: Manifest, failed: Sequence[str]) -> None:
+        super().__init__(
+            f"bundle {manifest.version} of {manifest.service} is kept and not made live: {'; '.join(failed)}. "
+            f"`logcanary models promote -s {manifest.service} {manifest.version} --reason ...` makes it live"
+        )
+        self.manifest = manifest
 
 
 def train(
     settings: AppSettings,
-    service: str,
+    request: RetrainingRequest,
     *,
-    from_ms: int | None = None,
-    to_ms: int | None = None,
-    author: str,
-    reason: str,
+    run: Run | None = None,
     progress: Say = lambda words: None,
     stages: Stages | None = None,
 ) -> Manifest:
@@ -64,102 +45,122 @@ def train(
 
     Args:
         settings: where Kafka and HDFS are.
-        service: whose lines.
-        from_ms: lines that arrived at this time or later, milliseconds since 1970.
-        to_ms: lines that arrived before this time.
-        author: who asks.
-        reason: why.
+        request: whose lines, of which time, who asks and why.
+        run: the record of it, where somebody has begun one already.
         progress: called with each stage in words.
         stages: filled with what each stage took.
 
     Raises:
-        TrainingError: nothing is archived for that time, or too little; or somebody trains the service now.
+        TrainingError: nothing is archived for that time, or too little; somebody trains the service now; it was
+            cancelled; or it is worse than the live bundle (``WorseError``).
+        LearnError: there is too little to learn from.
         StorageError: HDFS does not answer; nothing was published.
     """
     files = open_files(settings.hdfs)
-    path = f"{Registry(files, settings.hdfs.root).home(service)}/training.lock"
-    try:
-        with lock(files, path, author):
-            window, who = (from_ms, to_ms), (author, reason)
-            return _train(settings, files, service, window, who, progress, stages or Stages())
-    except LockedError as error:
-        first = error.holder
-        raise TrainingError(
-            f"{service} is being trained already, by {first.who} (process {first.pid} on {first.host}): wait until "
-            f"that is done; if that process is gone, delete {path}"
-        ) from None
+    home = Registry(files, settings.hdfs.root).home(request.service)
+    with Tracker(settings, run or Runs(files, settings.hdfs.root).begin(request), progress) as track:
+        try:
+            with lock(files, f"{home}/training.lock", request.author):
+                return _Training(settings, files, request, track, stages or Stages()).run()
+        except LockedError as error:
+            first = error.holder
+            raise TrainingError(
+                f"{request.service} is being trained already, by {first.who} (process {first.pid} on {first.host}): "
+                f"wait until that is done, or cancel it (`logcanary trainings list -s {request.service}`); if that "
+                f"process is gone, delete {error.path}"
+            ) from None
 
 
-def _train(
-    settings: AppSettings,
-    files: Files,
-    service: str,
-    window: tuple[int | None, int | None],
-    who: tuple[str, str],
-    progress: Say,
-    stages: Stages,
-) -> Manifest:
-    from_ms, to_ms = window
-    control = read_control(settings)
-    archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
-    if not archived:
-        _wait_for_first_files(settings, files, service, progress)
-        archived = list_files(files, settings.hdfs.root, service, from_ms, to_ms)
-    if not archived:
-        raise TrainingError(
-            f"nothing is archived for service {service} in that time: is its topic "
-            f"{settings.kafka.log_prefix}{service}, does the archiver run, and has it closed a file yet "
-            f"(archive.roll_seconds = {settings.archive.roll_seconds})?"
+class _Training:
+    """One training, from the archive to the pointer."""
+
+    def __init__(
+        self, settings: AppSettings, files: Files, request: RetrainingRequest, track: Tracker, stages: Stages
+    ) -> None:
+        self._settings, self._files, self._request = settings, files, request
+        self._track, self._stages = track, stages
+        self._registry = Registry(files, settings.hdfs.root)
+        self._control = read_control(settings)
+
+    def run(self) -> Manifest:
+        """Read, learn, compare, publish."""
+        data = self._prepared()
+        self._track.stage("learn")
+        began = time.perf_counter()
+        bundle = self._learnt(data)
+        self._stages.train = time.perf_counter() - began
+        bundle = self._compared(bundle, data)
+        self._publish(bundle, data.found)
+        return bundle.manifest
+
+    def _learnt(self, data: Dataset) -> Bundle:
+        service = self._request.service
+        if not self._request.recalibrate:
+            return learn(data, self._control.settings_of(service), self._track.say)
+        live = self._live()
+        if live is None:
+            raise TrainingError(f"{service} has no live bundle whose thresholds could be set anew: train it")
+        self._track.say(f"Keep the model of {live.manifest.version}, set its thresholds by these lines")
+        return recalibrated(live, data.material, data.sessions, time.time_ns() // 1_000_000)
+
+    def _prepared(self) -> Dataset:
+        """Archived lines to windows, or what a batch job made of them."""
+        if self._request.prepared:
+            self._track.stage("read")
+            self._track.say(f"Take what was prepared as {self._request.prepared}")
+            data = prepared.load(self._files, self._settings.hdfs.root, self._request.service, self._request.prepared)
+        else:
+            data = read_dataset(self._settings, self._request, self._control, self._track, self._stages)
+        self._track.update(sanity=data.sanity)
+        self._track.say(
+            f"{data.material.lines:,} lines ({data.dead:,} unreadable), {len(data.material.templates):,} templates"
         )
-    expected = sum(file.last - file.first + 1 for file in archived)
-    progress(f"Read {expected:,} lines from {len(archived):,} files of the archive")
-    places = sorted({(file.topic, file.partition) for file in archived})
-    began = time.perf_counter()
-    with lease(files, settings.hdfs.root, service, from_ms, to_ms):
-        parts = [_partition(settings, files, service, place, from_ms, to_ms) for place in places]
-        data = build(
-            interleaved([stages.reading(part) for part in parts]),
-            control.settings_of(service),
-            catalogue=control.templates.get(service, {}).values(),
-            verdicts=control.verdicts.get(service, {}).values(),
-            max_line_bytes=settings.flink.max_line_bytes,
+        for words in data.sanity.warnings:
+            self._track.say(f"Worth a look: {words}")
+        return data
+
+    def _compared(self, bundle: Bundle, data: Dataset) -> Bundle:
+        """The bundle with what the gate and the look at its lines say."""
+        self._track.stage("compare")
+        began = time.perf_counter()
+        gate = compare(bundle, self._live(), data.material, data.sessions, data.reviewed)
+        self._stages.compare = time.perf_counter() - began
+        self._track.update(gate=gate)
+        self._track.say(
+            f"Beside the live bundle {gate.live}: it {'may not' if gate.failed else 'may'} take its place"
+            if gate.live
+            else "There is no live bundle to compare with"
         )
-    stages.prepare = time.perf_counter() - began - stages.read
-    progress(f"{data.material.lines:,} lines ({data.dead:,} unreadable), {len(data.material.templates):,} templates")
-    began = time.perf_counter()
-    bundle = learn(data, control.settings_of(service), progress)
-    stages.train = time.perf_counter() - began
-    began = time.perf_counter()
-    version = Registry(files, settings.hdfs.root).publish(bundle)
-    progress(f"Published bundle {version}")
-    live = read_control(settings).pointers.get(service)  # it may have moved meanwhile
-    with ControlWriter(settings) as out:
-        # The templates first: whoever scores with the bundle knows them under the ids it uses.
-        out.put(
-            *(one for one in data.found if one.reason == "merged" or one.id not in control.templates.get(service, {}))
-        )
-        out.put(moved_pointer(live, service, version, *who))
-    stages.publish = time.perf_counter() - began
-    return bundle.manifest
+        made = bundle.manifest.model_copy(update={"gate": gate, "sanity": data.sanity})
+        return seal(made, bundle.vocabulary, bundle.model, bundle.ensemble)
 
+    def _live(self) -> Bundle | None:
+        pointer = read_control(self._settings).pointers.get(self._request.service)  # it may have moved meanwhile
+        if pointer is None:
+            return None
+        try:
+            return self._registry.load(self._request.service, pointer.version)
+        except BundleError as error:
+            self._track.say(f"The live bundle cannot be compared with: {error}")
+            return None
 
-def _wait_for_first_files(settings: AppSettings, files: Files, service: str, progress: Say) -> None:
-    """Where a service is so new that nothing is archived, wait for the lines that Kafka holds of it now."""
-    if list_files(files, settings.hdfs.root, service):
-        return
-    ends = end_offsets(settings, [f"{settings.kafka.log_prefix}{service}"])
-    last = {place: end - 1 for place, end in ends.items() if end}
-    if not last:
-        return
-    roll = settings.archive.roll_seconds
-    progress(f"Wait for the archive: it closes a file after {roll} s at most (archive.roll_seconds)")
-    deadline = time.monotonic() + roll + PATIENCE_SECONDS
-    while archived_until(files, settings.hdfs.root, service, last) != last and time.monotonic() < deadline:
-        time.sleep(ASK_AGAIN_SECONDS)
-
-
-def _partition(
-    settings: AppSettings, files: Files, service: str, place: tuple[str, int], from_ms: int | None, to_ms: int | None
-) -> Iterator[Lines]:
-    """The archived lines of one partition, in offset order."""
-    return lines_of(read_lines(files, settings.hdfs.root, service, from_ms, to_ms, place), service)
+    def _publish(self, bundle: Bundle, found: Sequence[Template]) -> None:
+        """The bundle into the registry, then templates and, unless it is worse, the pointer."""
+        self._track.stage("publish")
+        began = time.perf_counter()
+        service, request = self._request.service, self._request
+        version = self._registry.publish(bundle)
+        self._track.update(version=version)
+        self._track.say(f"Published bundle {version}")
+        view = read_control(self._settings)
+        failed = bundle.manifest.gate.failed if bundle.manifest.gate and not request.insist else ()
+        with ControlWriter(self._settings) as out:
+            # The templates first: whoever scores with the bundle knows them under the ids it uses.
+            known = self._control.templates.get(service, {})
+            out.put(*(one for one in found if one.reason == "merged" or one.id not in known))
+            if not failed:
+                out.put(moved_pointer(view.pointers.get(service), bundle.manifest, request.author, request.reason))
+        self._stages.publish = time.perf_counter() - began
+        self._track.update(state="kept" if failed else "done", error="; ".join(failed))
+        if failed:
+            raise WorseError(bundle.manifest, failed)

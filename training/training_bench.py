@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from contracts.retraining import RetrainingRequest
 from contracts.settings import AppSettings
 from models.learning import Fit
 from models.learning import learn as learn_by
@@ -23,7 +24,8 @@ from training.deeplog import fit
 from training.evaluate import Prepared, service_settings, split_hdfs
 from training.measures import measures
 from training.pipeline_bench import BenchError, Passes, read_passes
-from training.trainer import Stages, train
+from training.preparing import Stages
+from training.trainer import train
 
 LINE_MS = 1
 """Between two lines of the archive, by Kafka's timestamps."""
@@ -68,7 +70,8 @@ def archive_to_live(settings: AppSettings, passes: Passes, lines: int, progress:
     archived = _archive(settings, service, passes, lines)
     progress("Train")
     stages, began = Stages(), time.perf_counter()
-    manifest = train(settings, service, author="bench training", reason="benchmark", progress=progress, stages=stages)
+    request = RetrainingRequest(service=service, author="bench training", reason="benchmark")
+    manifest = train(settings, request, progress=progress, stages=stages)
     wall = time.perf_counter() - began
     if manifest.lines != archived:
         raise BenchError(f"{manifest.lines:,} lines were learnt from, {archived:,} were archived")
@@ -79,6 +82,7 @@ def archive_to_live(settings: AppSettings, passes: Passes, lines: int, progress:
         "read_seconds": round(stages.read, 2),
         "prepare_seconds": round(stages.prepare, 2),
         "train_seconds": round(stages.train, 2),
+        "compare_seconds": round(stages.compare, 2),
         "publish_seconds": round(stages.publish, 2),
         "windows": manifest.windows,
         "unique_windows": manifest.unique_windows,

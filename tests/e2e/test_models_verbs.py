@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from contracts.retraining import RetrainingRequest
 from models.registry import Registry
 from storage.control import read_control
 from storage.files import open_files
@@ -44,9 +45,9 @@ def test_a_service_is_trained_once_at_a_time(stack_settings):
     files = open_files(stack_settings.hdfs)
     path = f"{Registry(files, stack_settings.hdfs.root).home(service)}/training.lock"
     with lock(files, path, "ada"), pytest.raises(TrainingError, match="is being trained already, by ada"):
-        train(stack_settings, service, author="bob", reason="too")
+        train(stack_settings, RetrainingRequest(service=service, author="bob", reason="too"))
     with pytest.raises(TrainingError, match="nothing is archived"):
-        train(stack_settings, service, author="bob", reason="now")
+        train(stack_settings, RetrainingRequest(service=service, author="bob", reason="now"))
     assert not files.exists(path)
 
 

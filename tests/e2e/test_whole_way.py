@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from contracts.records import Detection, Settings, Statistic
+from contracts.retraining import RetrainingRequest
 from contracts.service import DetectorOptions, ServiceSettings
 from contracts.settings import AppSettings
 from storage.archive import list_files, read_lines
-from storage.broker import consumer
+from storage.broker import consumer, partitions_of
 from storage.control import ControlWriter, read_control
 from storage.files import open_files
 from streaming.submit import cancel, submit
@@ -52,9 +53,10 @@ class Topics:
 
     def __init__(self, settings: AppSettings) -> None:
         self._settings = settings
-        self._consumer = consumer(
-            settings, settings.kafka.statistics, settings.kafka.detections, auto_offset_reset="earliest"
-        )
+        self._consumer = consumer(settings, auto_offset_reset="earliest")
+        self._places = partitions_of(self._consumer, [settings.kafka.statistics, settings.kafka.detections])
+        self._consumer.assign(self._places)
+        self._consumer.seek_to_beginning()
         self._statistics: list[Statistic] = []
         self._detections: list[Detection] = []
 
@@ -62,7 +64,10 @@ class Topics:
         self._consumer.close()
 
     def refresh(self) -> None:
-        while batches := self._consumer.poll(timeout_ms=300, max_records=10_000):
+        """Read on to where the topics end now, however many records come meanwhile."""
+        ends = self._consumer.end_offsets(self._places)
+        while any(self._consumer.position(place) < end for place, end in ends.items()):
+            batches = self._consumer.poll(timeout_ms=300, max_records=10_000)
             for place, records in batches.items():
                 if place.topic == self._settings.kafka.statistics:
                     self._statistics += [Statistic.model_validate_json(record.value) for record in records]
@@ -135,7 +140,7 @@ def test_the_stack_finds_what_the_core_finds(
     wait_until(lambda: archived(stack, HDFS) == len(clean.lines), "all lines in the archive")
     assert not topics.detections(HDFS)
 
-    manifest = train(stack, HDFS, author="test", reason="whole way")
+    manifest = train(stack, RetrainingRequest(service=HDFS, author="test", reason="whole way"))
     assert manifest.lines == len(clean.lines)
     assert read_control(stack).pointers[HDFS].version == manifest.version
     # Lines of a block that neither side knows, until every bucket has taken the bundle up.
@@ -270,7 +275,8 @@ def test_training_waits_for_the_first_lines_of_a_service(stack: AppSettings, tmp
     replay(stack, lines, tmp_path / "young.gz", young)
     assert not archived(stack, young)
     said: list[str] = []
-    assert train(stack, young, author="test", reason="young", progress=said.append).lines == 700
+    request = RetrainingRequest(service=young, author="test", reason="young")
+    assert train(stack, request, progress=said.append).lines == 700
     assert "Wait for the archive" in said[0]
 
 
@@ -295,7 +301,10 @@ def test_27_services_of_train_ticket_are_parsed_archived_and_scored(
         for name in (busy, other):
             options = DetectorOptions(epochs=2, kind="deeplog" if name == busy else "ngram")
             control.put(Settings(settings=ServiceSettings(service=name, detector=options)))
-    versions = {name: train(stack, name, author="test", reason="own bundle").version for name in (busy, other)}
+    versions = {
+        name: train(stack, RetrainingRequest(service=name, author="test", reason="own bundle")).version
+        for name in (busy, other)
+    }
     logcanary(stack, "replay", str(file), "--json")
     for name, version in versions.items():
         wait_until(lambda name=name, version=version: topics.scored(name, version) > 0, f"{name} on its own bundle")

@@ -16,9 +16,11 @@ MAY_IMPORT = {
     "streaming": {"contracts", "storage", "parsing", "models"},
     "training": {"contracts", "storage", "parsing", "models"},
     "deploy": {"contracts"},
-    "cli": {"contracts", "storage", "parsing", "models", "streaming", "training", "deploy"},
+    "console": {"contracts", "storage", "parsing", "models", "training"},
+    "cli": {"contracts", "storage", "parsing", "models", "streaming", "training", "console", "deploy"},
 }
 EXCEPTIONS = {
+    "streaming/prepare.py": {"training"},  # the same preparation as on one machine, in the worker alone
     "streaming/submit.py": {"deploy"},  # a job is submitted by Flink's client, which deploy.jobs starts and keeps
     "training/pipeline_bench.py": {"streaming", "deploy"},  # measures a running job of the local stack
     "training/training_bench.py": {"streaming"},  # makes an archive as the archiver does

@@ -309,12 +309,14 @@ def test_names_keep_to_the_conventions(metrics: Metrics) -> None:
 def names(metrics: Metrics) -> set[str]:
     """All names a query can use, with every family having at least one series."""
     metrics.statistic(statistic())
-    metrics.statistic(statistic("score"))
+    metrics.statistic(statistic("score", surprises=(100, *[0] * 8)))
     metrics.detection(detection())
     view = ControlView()
-    pointer = BundlePointer(service="web", version=BUNDLE, author="me", reason="", moved_ms=T0)
+    learnt = (1.0, *[0.0] * 8)
+    pointer = BundlePointer(service="web", version=BUNDLE, author="me", reason="", moved_ms=T0, surprises=learnt)
     view.apply(key_of(pointer), pointer.model_dump_json().encode())
     metrics.control(view)
+    metrics.fit()
     metrics.lags({"logs.web": "web"}, {("logs.web", 0): 0}, {("logs.web", 0): 200}, {})
     return {sample.name for family in metrics.registry.collect() for sample in family.samples}
 

@@ -1,0 +1,1 @@
+"""The engineer's side: the HTTP interface and the pages behind it."""

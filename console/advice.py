@@ -1,0 +1,61 @@
+"""What the exporter says of how bundles fit, as one advice a service: the same sentences on every page and command.
+
+    advise_all(settings)["pay"].words       # "retrain: 12.0% of the events are of templates that ..."
+
+The exporter has read all statistics since it began; who asks here needs none of them, only its ``/metrics``.
+"""
+
+import dataclasses
+import time
+import urllib.error
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from contracts.settings import AppSettings
+from models.drift import SERIES, Advice, Signs, advise
+
+SECONDS = 5.0
+_FIELDS = {name: field for field, (name, _) in SERIES.items()}
+
+
+class ExporterError(ConnectionError):
+    """The exporter does not answer; the message names the setting."""
+
+
+def advise_all(settings: AppSettings) -> dict[str, Advice]:
+    """The advice for each service that the exporter knows.
+
+    Raises:
+        ExporterError: it does not answer.
+    """
+    now = time.time_ns() // 1_000_000
+    return {service: advise(signs, now) for service, signs in read_signs(_metrics(settings)).items()}
+
+
+def read_signs(text: str) -> dict[str, Signs]:
+    """The signs of each service in the exporter's text."""
+    found: dict[str, dict[str, float]] = {}
+    for family in text_string_to_metric_families(text):
+        field = _FIELDS.get(family.name)
+        for sample in family.samples if field else ():
+            scale = 1000 if family.name.endswith("_seconds") else 1
+            found.setdefault(sample.labels["service"], {})[str(field)] = sample.value * scale
+    return {service: _signs(fields) for service, fields in found.items()}
+
+
+def _signs(fields: dict[str, float]) -> Signs:
+    whole = {one.name for one in dataclasses.fields(Signs) if one.type is int}
+    return Signs(**{name: round(value) if name in whole else value for name, value in fields.items()})  # type: ignore[arg-type]  # by name
+
+
+def _metrics(settings: AppSettings) -> str:
+    address = f"http://{settings.web.host}:{settings.web.exporter_port}/metrics"
+    try:
+        with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+            return str(answer.read().decode())
+    except (urllib.error.URLError, OSError) as error:
+        raise ExporterError(
+            f"the exporter does not answer at {address} (settings web.host, web.exporter_port): start it with "
+            "`logcanary up`"
+        ) from error

@@ -1,0 +1,219 @@
+"""The HTTP interface: retraining, bundles, advice; what it does, the command line does in the same way.
+
+    app = create(settings)
+
+``GET /openapi.json`` describes all of it, with examples. Times are milliseconds since 1970 UTC.
+"""
+
+from importlib.metadata import version as version_of
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Response
+from pydantic import Field
+
+from console.advice import advise_all
+from console.guard import Guard
+from console.problems import install
+from contracts.base import Record
+from contracts.records import BundlePointer
+from contracts.retraining import RetrainingRequest, Run
+from contracts.service import ServiceName
+from contracts.settings import AppSettings
+from models.drift import Advice
+from models.promotion import before_this, change_budget, make_live
+from models.registry import Registry
+from storage.broker import log_topics, service_of
+from storage.control import read_control
+from storage.files import open_files
+from training.background import start
+from training.runs import Runs
+
+Service = Annotated[ServiceName, Path(description="A topic's name after its prefix.", examples=["pay"])]
+Author = Annotated[str, Field(min_length=1, max_length=100, examples=["ada"])]
+Reason = Annotated[str, Field(max_length=500, examples=["after release 1.4"])]
+
+
+class Retraining(Record):
+    """What a retraining is asked for with."""
+
+    author: Author
+    reason: Reason = "asked for"
+    from_ms: int | None = Field(default=None, examples=[1_769_846_400_000])
+    to_ms: int | None = None
+    without: tuple[tuple[int, int], ...] = ()
+    """Times that are left out, as of incidents: from, and until before."""
+    most_lines: int = Field(default=0, ge=0)
+    prepared: str = ""
+    """Name under which a batch job prepared the lines."""
+    recalibrate: bool = False
+    """Keep the live bundle's model, and set its thresholds by these lines."""
+    insist: bool = False
+    """Make the bundle live even where the gate finds it worse."""
+
+
+class Promotion(Record):
+    """Who moves a pointer, and why."""
+
+    author: Author
+    reason: Reason = ""
+
+
+class Budget(Record):
+    """Another budget of false alarms: one of the three."""
+
+    author: Author
+    reason: Reason = "budget"
+    false_alarm_rate: float | None = Field(default=None, ge=0, le=0.5, examples=[0.001])
+    """Share of normal sessions that may be raised."""
+    alerts_per_day: float | None = Field(default=None, ge=0)
+    bars: dict[str, float] = Field(default_factory=dict)
+    """Thresholds by hand in nats, for ``session`` or ``stream``."""
+
+
+class Model(Record):
+    """A bundle in the registry."""
+
+    version: str
+    live: bool
+
+
+class Watched(Record):
+    """A service, and how it gets along with its bundle."""
+
+    service: ServiceName
+    live: str
+    """Version of the live bundle; empty: there is none."""
+    retrain: bool
+    advice: str
+
+
+class Health(Record):
+    """Whether the interface works."""
+
+    status: str
+    version: str
+
+
+def create(settings: AppSettings) -> FastAPI:
+    """Make the application.
+
+    Args:
+        settings: where Kafka, HDFS and the exporter are.
+    """
+    app = FastAPI(
+        title="LogCanary",
+        version=version_of("logcanary"),
+        description=__doc__.partition("\n")[0],
+        docs_url=None,
+        redoc_url=None,
+    )  # their pages come from elsewhere
+    app.add_middleware(Guard)
+    install(app)
+    _health(app, settings)
+    _services(app, settings)
+    _retraining(app, settings)
+    _models(app, settings)
+    return app
+
+
+def _health(app: FastAPI, settings: AppSettings) -> None:
+    @app.get("/healthz", tags=["health"])
+    def healthz() -> Health:
+        """Whether the process answers."""
+        return Health(status="ok", version=app.version)
+
+    @app.get("/readyz", tags=["health"])
+    def readyz() -> Health:
+        """Whether Kafka and HDFS answer it; 503 where one does not."""
+        read_control(settings)
+        open_files(settings.hdfs).list(settings.hdfs.root)
+        return Health(status="ready", version=app.version)
+
+
+def _services(app: FastAPI, settings: AppSettings) -> None:
+    @app.get("/services", tags=["services"])
+    def services() -> list[Watched]:
+        """Every service seen, with its live bundle and one advice."""
+        pointers = read_control(settings).pointers
+        advice = advise_all(settings)
+        seen = (service_of(settings.kafka, topic) for topic in log_topics(settings))
+        names = sorted({*filter(None, seen), *pointers, *advice})
+        return [_watched(name, pointers.get(name), advice.get(name)) for name in names]
+
+    @app.get("/services/{service}", tags=["services"])
+    def one_service(service: Service) -> Watched:
+        """One of them."""
+        return _watched(service, read_control(settings).pointers.get(service), advise_all(settings).get(service))
+
+
+def _watched(service: str, pointer: BundlePointer | None, advice: Advice | None) -> Watched:
+    return Watched(
+        service=service,
+        live=pointer.version if pointer else "",
+        retrain=bool(advice and advice.retrain),
+        advice=advice.words if advice else "nothing is known of it yet",
+    )
+
+
+def _retraining(app: FastAPI, settings: AppSettings) -> None:
+    def runs() -> Runs:
+        return Runs(open_files(settings.hdfs), settings.hdfs.root)
+
+    @app.post("/services/{service}/retraining", status_code=202, tags=["retraining"])
+    def retrain(service: Service, asked: Retraining, response: Response) -> Run:
+        """Train a service from its archive, in a process of its own; 409 while it is being trained."""
+        run = start(settings, RetrainingRequest(service=service, **asked.model_dump()))
+        response.headers["Location"] = f"/services/{service}/retraining/{run.id}"
+        return run
+
+    @app.get("/services/{service}/retraining", tags=["retraining"])
+    def trainings(service: Service) -> list[Run]:
+        """The trainings of a service, the newest first."""
+        return runs().newest(service)
+
+    @app.get("/services/{service}/retraining/{training}", tags=["retraining"])
+    def training(service: Service, training: str) -> Run:
+        """How far a training is, or what came of it."""
+        return runs().get(service, training)
+
+    @app.delete("/services/{service}/retraining/{training}", status_code=202, tags=["retraining"])
+    def cancel(service: Service, training: str, author: Author) -> Run:
+        """Cancel a training: it stops within seconds, and nothing is published."""
+        return runs().cancel(service, training, author)
+
+
+def _models(app: FastAPI, settings: AppSettings) -> None:
+    def registry() -> Registry:
+        return Registry(open_files(settings.hdfs), settings.hdfs.root)
+
+    @app.get("/services/{service}/models", tags=["models"])
+    def models(service: Service) -> list[Model]:
+        """The bundles of a service, the newest last."""
+        pointer = read_control(settings).pointers.get(service)
+        live = pointer.version if pointer else ""
+        return [Model(version=one, live=one == live) for one in registry().versions(service)]
+
+    @app.post("/services/{service}/models/{version}/promotion", tags=["models"])
+    def promote(service: Service, version: str, asked: Promotion) -> BundlePointer:
+        """Make a bundle live; 409 where the gate found it worse and no reason is given."""
+        return make_live(settings, registry(), service, version, asked.author, asked.reason)
+
+    @app.post("/services/{service}/budget", tags=["models"])
+    def budget(service: Service, asked: Budget) -> BundlePointer:
+        """Give the live bundle thresholds for another budget; nothing is learnt, nothing restarts."""
+        return change_budget(
+            settings,
+            registry(),
+            service,
+            asked.author,
+            asked.reason,
+            rate=asked.false_alarm_rate,
+            alerts_per_day=asked.alerts_per_day,
+            bars=asked.bars,
+        )
+
+    @app.post("/services/{service}/rollback", tags=["models"])
+    def rollback(service: Service, asked: Promotion) -> BundlePointer:
+        """Make the bundle live again that was live before this one."""
+        earlier = before_this(read_control(settings).pointers.get(service), service)
+        return make_live(settings, registry(), service, earlier, asked.author, asked.reason or "roll back")

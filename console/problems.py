@@ -1,0 +1,62 @@
+"""What went wrong, as ``application/problem+json`` (RFC 9457): a title, a sentence with the fix, a status."""
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from console.advice import ExporterError
+from models.bundle import BundleError
+from models.learning import LearnError
+from models.promotion import PromotionError
+from storage.broker import BrokerUnreachableError
+from storage.files import StorageError
+from training.background import BusyError
+from training.learner import TrainingError
+from training.runs import UnknownRunError
+
+MEDIA_TYPE = "application/problem+json"
+STATUS: dict[type[Exception], tuple[int, str]] = {
+    BusyError: (409, "busy"),
+    UnknownRunError: (404, "no such training"),
+    TrainingError: (409, "training"),
+    PromotionError: (409, "not promoted"),
+    BundleError: (422, "bundle"),
+    LearnError: (422, "nothing to learn from"),
+    StorageError: (503, "storage"),
+    BrokerUnreachableError: (503, "broker"),
+    ExporterError: (503, "exporter"),
+}
+"""The nearest class in an error's ancestry counts."""
+
+
+def problem(status: int, title: str, detail: str, **more: object) -> JSONResponse:
+    """Make the answer."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every kind of error with a problem."""
+    for kind in STATUS:
+        app.add_exception_handler(kind, _ours)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
+    more: dict[str, object] = {"training": error.run.id} if isinstance(error, BusyError) else {}
+    return problem(status, title, str(error), **more)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return problem(error.status_code, "refused", str(error.detail))
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return problem(422, "invalid request", f"{where}: {first['msg']}")
