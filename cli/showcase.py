@@ -233,7 +233,7 @@ class Demo:
             "Prometheus, alerts": f"{prometheus}/alerts",
             "Prometheus, detections": f"{prometheus}/graph?g0.expr={query}&g0.tab=0",
             "LogCanary's metrics": f"http://{settings.web.host}:{settings.web.exporter_port}/metrics",
-            "HTTP interface": f"http://127.0.0.1:{settings.web.console_port}/services",
+            "alerts, services, trainings": f"http://127.0.0.1:{settings.web.console_port}/",
             "Flink": settings.flink.rest,
             "HDFS": f"{settings.hdfs.url}/explorer.html#{settings.hdfs.root}",
             "Kafka": settings.kafka.bootstrap,

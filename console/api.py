@@ -11,8 +11,10 @@ from typing import Annotated
 from fastapi import FastAPI, Path, Response
 from pydantic import Field
 
+from console import alerts
 from console.advice import advise_all
 from console.guard import Guard
+from console.pages import Pages
 from console.problems import install
 from contracts.base import Record
 from contracts.records import BundlePointer
@@ -94,11 +96,12 @@ class Health(Record):
     version: str
 
 
-def create(settings: AppSettings) -> FastAPI:
+def create(settings: AppSettings, pages: Pages | None = None) -> FastAPI:
     """Make the application.
 
     Args:
         settings: where Kafka, HDFS and the exporter are.
+        pages: served with it; None: the interface alone.
     """
     app = FastAPI(
         title="LogCanary",
@@ -113,6 +116,9 @@ def create(settings: AppSettings) -> FastAPI:
     _services(app, settings)
     _retraining(app, settings)
     _models(app, settings)
+    if pages is not None:
+        alerts.add_to(app, pages)
+        pages.add_to(app)
     return app
 
 

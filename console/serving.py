@@ -7,6 +7,9 @@ import threading
 import uvicorn
 
 from console.api import create
+from console.pages import Pages
+from console.reading import Reading
+from console.store import Store
 from contracts.settings import AppSettings
 from training.schedule import Schedule
 
@@ -21,11 +24,14 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
         OSError: the port is taken; the message names the setting.
     """
     port = settings.web.console_port
-    config = uvicorn.Config(create(settings), host=HOST, port=port, log_level="warning", server_header=False)
+    store = Store(settings.home.absolute() / "console" / "console.db")
+    reading = Reading(settings, store)
+    app = create(settings, Pages(settings, store, reading))
+    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", server_header=False)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http")
     thread.start()
-    with Schedule(settings):
+    with reading, Schedule(settings):
         while not stop.wait(0.2):
             if not thread.is_alive():
                 raise OSError(

@@ -1,9 +1,9 @@
-"""Downloads of the local stack: jars, Debian's tools, and the Java classes of ours compiled."""
+"""Downloads of the local stack: jars, Debian's tools, a browser for the tests; and our Java classes, compiled."""
 
 import fcntl
 import sys
 
-from deploy import jars, tools
+from deploy import browser, jars, tools
 from deploy.classes import our_classes
 from deploy.cluster import flink_python
 from deploy.java import find_java
@@ -23,6 +23,7 @@ def main() -> int:
         fcntl.flock(alone, fcntl.LOCK_EX)
         try:
             changed = bool(jars.fetch(jars.read_lock())) | bool(tools.fetch())
+            changed |= "all" in sys.argv and browser.fetch()
             our_classes(find_java(), flink_python())
         except DeployError as error:
             print(error, file=sys.stderr)

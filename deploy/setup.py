@@ -28,7 +28,7 @@ KINDS = ("core", "stream", "all")
 DOWNLOAD_MB = {"core": 180, "stream": 800, "all": 3_600}
 DISK_MB = {"core": 600, "stream": 1_200, "all": 7_000}
 """On Linux x86-64; most of the last is CUDA, which torch brings along."""
-STACK_MB = 700
+STACK_MB = 1_200
 """Jars, tools and the first data of the local stack."""
 INSTALLERS = ("setuptools", "uv")
 """Installed by pip before the rest: pip alone takes minutes for what uv does in half of one."""
@@ -49,7 +49,7 @@ def main() -> int:
         check_machine()
         changed = environment(kind)
         if kind != "core":
-            changed |= downloads()
+            changed |= downloads(kind)
     except DeployError as error:
         print(f"Set-up stopped: {error}", file=sys.stderr)
         return 1
@@ -148,11 +148,11 @@ def pip() -> list[str]:
     return own if succeeds([*own, "--version"]) else [sys.executable, "-m", "pip", "--python", str(PYTHON)]
 
 
-def downloads() -> bool:
+def downloads(kind: str) -> bool:
     """Bring jars and tools into the cache and say whether there was anything to do."""
     command = "from deploy import prepare; import sys; sys.exit(prepare.main())"
     check_disk(cache(), STACK_MB)
-    done = subprocess.run([PYTHON, "-c", command], cwd=PROJECT, check=False)
+    done = subprocess.run([PYTHON, "-c", command, kind], cwd=PROJECT, check=False)
     if done.returncode not in (0, 10):
         raise DeployError("the downloads are not complete.")
     return done.returncode == 10

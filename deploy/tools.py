@@ -58,16 +58,16 @@ def fetch(say: Callable[[str], None] = print) -> list[str]:
     if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
         raise DeployError(f"{', '.join(wanted)} is missing and this machine has no apt-get: install it, then repeat.")
     with tempfile.TemporaryDirectory(prefix="logcanary-apt-") as folder:
-        options = _options(Path(folder), wanted)
+        options = apt_options(Path(folder), wanted)
         say(f"Downloading {', '.join(wanted)}, {_bytes(options, wanted) / 1e6:.0f} MB, into {_unpacked()}")
-        _run(["apt-get", *options, "download", *wanted], cwd=folder)
+        run(["apt-get", *options, "download", *wanted], cwd=folder)
         for file in sorted(Path(folder).glob("*.deb")):
-            _run(["dpkg-deb", "-x", str(file), str(_unpacked())], cwd=folder)
+            run(["dpkg-deb", "-x", str(file), str(_unpacked())], cwd=folder)
     for name in MOVED:
         _move_paths(name)
     for package in wanted:
         for name in PACKAGES[package]:
-            _run([str(find_tool(name)), "--version"], cwd=None)
+            run([str(find_tool(name)), "--version"], cwd=None)
     return wanted
 
 
@@ -94,7 +94,7 @@ def _has(name: str) -> bool:
     return True
 
 
-def _options(folder: Path, packages: list[str]) -> list[str]:
+def apt_options(folder: Path, packages: list[str]) -> list[str]:
     """Return options under which apt-get knows the packages: none, or lists of our own where the machine has none."""
     known = subprocess.run(["apt-get", "download", "--print-uris", *packages], capture_output=True, check=False)
     if known.returncode == 0:
@@ -104,17 +104,22 @@ def _options(folder: Path, packages: list[str]) -> list[str]:
     (own_cache / "archives" / "partial").mkdir(parents=True)
     options = ["-o", f"Dir::State={state}", "-o", f"Dir::Cache={own_cache}"]
     options += ["-o", "Dir::State::status=/var/lib/dpkg/status", "-o", "APT::Sandbox::User="]
-    _run(["apt-get", *options, "update"], cwd=str(folder))
+    run(["apt-get", *options, "update"], cwd=str(folder))
     return options
 
 
 def _bytes(options: list[str], packages: list[str]) -> int:
     """Return the download's size; each line is ``'address' file size hash``."""
-    text = _run(["apt-get", *options, "download", "--print-uris", *packages], cwd=None)
+    text = run(["apt-get", *options, "download", "--print-uris", *packages], cwd=None)
     return sum(int(size) for size in re.findall(r"^'\S+' \S+ (\d+)", text, flags=re.MULTILINE))
 
 
-def _run(command: list[str], cwd: str | None) -> str:
+def run(command: list[str], cwd: str | None) -> str:
+    """Run a command and return what it prints.
+
+    Raises:
+        DeployError: it fails.
+    """
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd, check=False)
     if done.returncode:
         problem = (done.stderr or done.stdout).strip().splitlines() or [f"exit {done.returncode}"]

@@ -112,7 +112,7 @@ class Bundle:
             BundleError: It is not there, damaged, or made by a newer release.
             StorageError: The store does not answer: try again.
         """
-        manifest = _read_manifest(files, folder)
+        manifest = read_manifest(files, folder)
         contents = {entry.name: _read_file(files, folder, entry) for entry in manifest.files}
         try:
             vocabulary = _read_vocabulary(contents[VOCABULARY])
@@ -155,7 +155,13 @@ def code_version() -> str:
         return "unknown"
 
 
-def _read_manifest(files: Files, folder: str) -> Manifest:
+def read_manifest(files: Files, folder: str) -> Manifest:
+    """What a bundle says of itself; its other files are not looked at.
+
+    Raises:
+        BundleError: it is not there, damaged, or made by a newer release.
+        StorageError: the store does not answer.
+    """
     try:
         data = json.loads(files.read(f"{folder}/{MANIFEST}"))
         made = data["format"]

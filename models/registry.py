@@ -8,7 +8,8 @@ with author and reason, and going back is moving it again.
 
 import re
 
-from models.bundle import MANIFEST, Bundle, BundleError
+from contracts.bundle import Manifest
+from models.bundle import MANIFEST, Bundle, BundleError, read_manifest
 from storage.files import Files
 
 _version = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
@@ -55,6 +56,15 @@ class Registry:
         if (made.service, made.version) != (service, version):
             raise BundleError(f"{folder} holds bundle {made.version} of service {made.service}")
         return bundle
+
+    def manifest(self, service: str, version: str) -> Manifest:
+        """What a version says of itself, without reading its model.
+
+        Raises:
+            BundleError: It is not there, damaged, or made by a newer release.
+            StorageError: The store does not answer: try again.
+        """
+        return read_manifest(self._files, self.folder(service, version))
 
     def services(self) -> list[str]:
         """The services that have bundles, by name.

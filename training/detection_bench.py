@@ -2,6 +2,8 @@
 
 *strict*: normal sessions of the learnt side alone; the newest fifth of them (of a random split: a fifth at random) is
 held back and makes the threshold, for 0.5 % false alarms. The tested side is asked once, after everything is chosen.
+Supervised models learn from the labels of the learnt side, all of it, and raise what is likelier an anomaly than not:
+there is no threshold to choose. Where no learnt session is an anomaly they have no row, and it is said why.
 *leaky*: the same models, with the threshold that gives the best F1 on the tested side, which is what the field does, so
 that the difference is seen.
 """
@@ -20,6 +22,7 @@ from training.datasets import DataSet, Flags, How, Side, Split, faults, read
 from training.learner import TrainingError
 from training.measures import measures
 from training.simple import MODELS, Model, Numbers
+from training.supervised import BAR, SUPERVISED, Supervised
 
 Protocol = Literal["strict", "leaky"]
 DEEPLOG_SESSIONS = (553_366, 16_838)
@@ -42,7 +45,7 @@ def bench_detection(
     Args:
         name: of the data set (``training.datasets.CARDS``).
         data: its folder.
-        models: names (``training.simple.MODELS``); none: all.
+        models: names (``training.simple.MODELS``, ``training.supervised.SUPERVISED``); none: all that fit.
         split: none: what the protocol and the data set begin with (*leaky* draws at random).
         share: of the sessions that are learnt, where the split is not given.
         seeds: random splits that are drawn; another split, with models that draw nothing, runs once.
@@ -59,17 +62,22 @@ def bench_detection(
     Raises:
         TrainingError: an unknown name, a split that the data set has not, a learnt side without normal sessions.
     """
-    unknown = sorted(set(models) - set(MODELS))
+    kinds: dict[str, type[Model]] = {**MODELS, **SUPERVISED}
+    unknown = sorted(set(models) - set(kinds))
     if unknown:
-        raise TrainingError(f"No model {', '.join(unknown)}: --models takes {', '.join(MODELS)}")
+        raise TrainingError(f"No model {', '.join(unknown)}: --models takes {', '.join(kinds)}")
     source = read(name, data)
     how = split or ("random" if protocol == "leaky" else source.card.splits[0])
     runs = _runs(source, how, share, seeds if how == "random" else 1)
-    chosen = [MODELS[one] for one in (models or MODELS)]
+    chosen = [kinds[one] for one in (models or kinds)]
     rows: dict[str, Any] = {}
+    left_out: dict[str, str] = {}
     for kind in chosen:
+        if issubclass(kind, Supervised) and not models and not runs[0].learnt.truth.any():
+            left_out[kind.name] = "no learnt session is an anomaly"
+            continue
         progress(f"{kind.name} on {name}, {how} split, {len(runs)} run(s)")
-        rows[kind.name] = _mean([_run(kind(), one, protocol) for one in runs])
+        rows[kind.name] = _mean([_run(kind(), one, protocol, seed) for seed, one in enumerate(runs)])
     first = runs[0]
     if name == "deeplog":
         rows = {model: row | _reweighted(row["recall"], row["false_alarm_rate"]) for model, row in rows.items()}
@@ -86,6 +94,7 @@ def bench_detection(
         "faults": faults(first),
         "comparable": name != "deeplog",
         "beware": source.card.beware,
+        "left_out": left_out,
         "models": rows,
     }
 
@@ -109,7 +118,9 @@ def _runs(source: DataSet, how: How, share: float, seeds: int) -> list[Split]:
     return [source.split(how, share, seed) for seed in range(seeds)]
 
 
-def _run(model: Model, split: Split, protocol: Protocol) -> dict[str, float]:
+def _run(model: Model, split: Split, protocol: Protocol, seed: int) -> dict[str, float]:
+    if isinstance(model, Supervised):
+        return _run_supervised(model, split, protocol, seed)
     normal = split.learnt.take(np.flatnonzero(~split.learnt.truth))
     cut = int(len(normal) * (1 - HELD_BACK))
     if not 0 < cut < len(normal):
@@ -118,6 +129,18 @@ def _run(model: Model, split: Split, protocol: Protocol) -> dict[str, float]:
     model.learn(normal.lines[:cut])
     bar = threshold(model.strangeness(normal.lines[cut:]), BudgetOptions().false_alarm_rate)
     learnt = time.perf_counter()
+    return _asked(model, split, protocol, bar, learnt - start)
+
+
+def _run_supervised(model: Supervised, split: Split, protocol: Protocol, seed: int) -> dict[str, float]:
+    start = time.perf_counter()
+    model.learn_labelled(split.learnt.lines, split.learnt.truth, seed)
+    return _asked(model, split, protocol, BAR, time.perf_counter() - start)
+
+
+def _asked(model: Model, split: Split, protocol: Protocol, bar: float, train_seconds: float) -> dict[str, float]:
+    """Ask a model about the tested side, once."""
+    began = time.perf_counter()
     strangeness = model.strangeness(split.tested.lines)
     asked = time.perf_counter()
     if protocol == "leaky":
@@ -125,8 +148,8 @@ def _run(model: Model, split: Split, protocol: Protocol) -> dict[str, float]:
     flags = strangeness > bar
     return measures(flags, split.tested.truth) | {
         "f1_unique": _unique_f1(flags, split.tested),
-        "train_seconds": learnt - start,
-        "windows_per_second": len(strangeness) / max(asked - learnt, 1e-9),
+        "train_seconds": train_seconds,
+        "windows_per_second": len(strangeness) / max(asked - began, 1e-9),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
 

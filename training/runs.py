@@ -31,8 +31,10 @@ from training.learner import TrainingError
 
 BEAT_SECONDS = 1.0
 """Between two looks at whether it is cancelled, and two records while it moves."""
-LOST_MS = 60_000
+LOST_MS = 120_000
 """Without a record for so long its process is gone, or hangs."""
+BEGUN_MS = 600_000
+"""So long its process may take to begin: a busy machine imports libraries for minutes, a cluster pulls an image."""
 SHOWN = 50
 """Runs listed of a service: the newest; the older ones are deleted when another begins."""
 READ_TRIES = 20
@@ -125,6 +127,11 @@ class Runs:
             raise TrainingError(f"training {run} of {service} is {found.state} already")
         with contextlib.suppress(FileExistsError):  # somebody else had the same thought
             self._files.write(f"{self._folder(service, run)}/cancelled", author.encode())
+        if found.state == "queued":  # its process may be gone before it began; if it is not, it does not begin
+            now = time.time_ns() // 1_000_000
+            self.put(
+                found.model_copy(update={"state": "cancelled", "error": f"cancelled by {author}", "ended_ms": now})
+            )
         return found
 
     def cancelled_by(self, run: Run) -> str | None:
@@ -153,7 +160,7 @@ def _seen(run: Run) -> Run:
     """A run as it stands: one whose process is gone does not run."""
     if not run.is_active:
         return run
-    silent = time.time_ns() // 1_000_000 - run.updated_ms > LOST_MS
+    silent = time.time_ns() // 1_000_000 - run.updated_ms > (LOST_MS if run.state == "running" else BEGUN_MS)
     gone = run.pid and run.host == socket.gethostname() and not is_alive(run.pid)
     if not (silent or gone):
         return run
@@ -198,7 +205,13 @@ class Tracker(Progress):
         self._thread = threading.Thread(target=self._beat, name="training-record", daemon=True)
 
     def __enter__(self) -> "Tracker":
-        """Write the first record, then one a second."""
+        """Write the first record, then one a second.
+
+        Raises:
+            CancelledError: somebody cancelled it before it began.
+        """
+        if (author := self._runs.cancelled_by(self.run)) is not None:
+            raise CancelledError(f"cancelled by {author}")
         self._put()
         self._thread.start()
         return self

@@ -5,6 +5,7 @@ A shop writes its log without a pause all the while; at the end not one of its l
 
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from datetime import UTC, datetime
 
@@ -20,11 +22,13 @@ import pytest
 from contracts.records import Settings
 from contracts.retraining import RetrainingRequest
 from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings, SessionOptions
+from deploy.status import read_status
 from models.registry import Registry
 from storage.broker import admin, producer
 from storage.control import ControlWriter, read_control
 from storage.files import open_files
 from streaming.submit import cancel, submit
+from tests.browser import chromium, picture, press_until
 from tests.e2e.test_whole_way import PROJECT, Topics, archived, logcanary
 from tests.machine import patience, wait_until
 from training import prepared
@@ -51,6 +55,13 @@ AFTER = [
     "invoice written for order {}",
     "drone 4 took over the box with order {}",
 ]
+
+
+PICTURES = PROJECT / "docs" / "pictures"
+
+
+def address(settings):
+    return f"http://127.0.0.1:{settings.web.console_port}"
 
 
 class Shop(threading.Thread):
@@ -87,7 +98,7 @@ class Console:
     """The HTTP interface of the running stack."""
 
     def __init__(self, settings):
-        self._base = f"http://127.0.0.1:{settings.web.console_port}"
+        self._base = address(settings)
 
     def __call__(self, method, path, body=None, headers=()):
         data = None if body is None else json.dumps(body).encode()
@@ -171,9 +182,19 @@ def test_a_first_bundle_is_asked_for_by_http(stack_settings, service, shop, cons
     story |= {"first": first["version"], "began_ms": began.from_ms}
 
 
-def test_after_a_release_training_again_is_advised(stack_settings, service, shop, console, story):
+def test_after_a_release_alerts_appear_and_training_again_is_advised(stack_settings, service, shop, console, story):
     running, topics = shop
-    running.steps, released_ms = AFTER, time.time_ns() // 1_000_000
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{address(stack_settings)}/ui/alerts?service={service}&state=needs-review")
+        page.evaluate("window.sameDocument = true")
+        running.steps, released_ms = AFTER, time.time_ns() // 1_000_000
+        page.locator("tr.state-open", has_text="picking robot").first.wait_for()
+        assert page.evaluate("window.sameDocument"), "they came without a reload"
+        picture(page, PICTURES / "alerts.png")
+        page.locator("tr.state-open", has_text="picking robot").first.locator("td.what a").click()
+        page.wait_for_selector("li.odd")
+        picture(page, PICTURES / "alert.png")
 
     def advised():
         found = console("GET", f"/services/{service}")[1]
@@ -185,6 +206,30 @@ def test_after_a_release_training_again_is_advised(stack_settings, service, shop
     loud = {one.session for one in topics.detections(service) if one.arrival_ms >= released_ms}
     assert len(loud) > 50
     story["released_ms"] = released_ms
+
+
+def test_what_an_engineer_calls_normal_does_not_return_until_it_is_undone(stack_settings, service, shop, story):
+    _, topics = shop
+    odd = next(one for one in topics.detections(service) if "wallet charged" in one.template_text)
+
+    def like_it(since_ms):
+        found = [one for one in topics.detections(service) if one.template == odd.template]
+        return [one for one in found if one.arrival_ms > since_ms]
+
+    with chromium(java_script_enabled=False) as browser:
+        page = browser.new_page()
+        page.goto(f"{address(stack_settings)}/ui/alerts/{service}/{odd.signature}")
+        page.fill("input[name=reason]", "new in this release")
+        page.click("button[value=false-positive]")
+        assert page.text_content(".facts .state") == "false-positive"
+        quiet_ms = time.time_ns() // 1_000_000 + 5_000  # every instance of the job has heard of it by then
+        scored = topics.scored(service)
+        wait_until(lambda: topics.scored(service) > scored + 15_000, "more such lines", 120)
+        assert like_it(quiet_ms) == []
+        undone_ms = time.time_ns() // 1_000_000
+        page.click(".said button")
+        assert page.text_content(".facts .state") == "open"
+    wait_until(lambda: like_it(undone_ms), "what was undone to be raised again", 60)
 
 
 def test_the_gate_compares_and_alarms_fall_back_inside_the_budget(stack_settings, service, shop, console, story):
@@ -238,6 +283,84 @@ def test_the_cluster_prepares_what_one_machine_does(stack_settings, service, sho
     words = ("train", "--service", service, "--prepared", "night", "--json", "--insist")
     manifest = json.loads(logcanary(stack_settings, *words))
     assert (manifest["lines"], manifest["windows"]) == (running.sent, made["services"][0]["windows"])
+
+
+class Browser:
+    """Asks for pages and sends forms as a browser does, with its cookie."""
+
+    def __init__(self, settings):
+        self._base = address(settings)
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+
+    def page(self, path):
+        with self._opener.open(self._base + path, timeout=patience(30)) as answer:
+            return answer.read().decode()
+
+    def send(self, path, page, **fields):
+        token = re.search(r'name="token" value="([0-9a-f]{64})"', self.page(page))[1]
+        data = urllib.parse.urlencode({"token": token, "author": "ada", **fields}).encode()
+        with self._opener.open(self._base + path, data, timeout=patience(30)) as answer:
+            return answer.read().decode()
+
+    def rows(self, service):
+        """The alerts of a service as the page lists them, without what changes by itself."""
+        return re.findall(r'<tr class="state-.*?</tr>', self.page(f"/ui/alerts?service={service}"), re.DOTALL)
+
+
+def test_the_page_shows_what_was_found_takes_verdicts_and_is_made_again_from_kafka(stack_settings, service, shop):
+    running, topics = shop
+    running.stop()
+    browser = Browser(stack_settings)
+    signatures = {one.signature for one in topics.detections(service)}
+    wait_until(lambda: len(browser.rows(service)) == min(50, len(signatures)), "every alert on the page", 60)
+    found = topics.detections(service)[0]
+    alert = f"/ui/alerts/{service}/{found.signature}"
+    said = {"value": "false-positive", "reason": "the release", "scope": "signature"}
+    page = browser.send(f"/ui/detections/{found.id}/verdict", alert, **said)
+    assert "false-positive" in page
+    assert "the release" in page
+    given = read_control(stack_settings).verdicts[service][found.template, found.id]
+    assert (given.value, given.author, given.scope) == ("false-positive", "ada", "signature")
+    assert sum("state-false-positive" in row for row in browser.rows(service)) == 1
+
+    # The store is a projection: without it the same page is made again.
+    before = browser.rows(service)
+    store = stack_settings.home / "console"
+    console = next(part for part in read_status(stack_settings.home).parts if part.name == "console")
+    for file in store.iterdir():
+        file.unlink()
+    os.kill(console.pid, signal.SIGKILL)
+
+    def same():
+        try:
+            return browser.rows(service) == before
+        except OSError:
+            return False
+
+    wait_until(same, "the same page after the store was deleted", 120)
+    browser.send(f"/ui/detections/{found.id}/undo", alert)
+    assert read_control(stack_settings).verdicts[service][found.template, found.id].undone_by == "ada"
+    assert not any("state-false-positive" in row for row in browser.rows(service))
+
+
+def test_a_training_is_asked_for_watched_promoted_and_taken_back_on_the_page(stack_settings, service, shop):
+    before = live(stack_settings, service)
+    with chromium() as browser:
+        page = browser.new_page()
+        page.goto(f"{address(stack_settings)}/ui/services/{service}")
+        press_until(page, "form[action$=retrain] button")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("article.run-queued, article.run-running")
+        page.wait_for_selector("article.run-running progress", timeout=patience(60) * 1000)
+        picture(page, PICTURES / "training.png")
+        page.locator("article.run").first.locator("h3", has_text="done").wait_for(timeout=patience(120) * 1000)
+        trained = live(stack_settings, service)
+        assert trained.version != before.version
+        page.reload()
+        picture(page, PICTURES / "service.png")
+        page.locator("form[action$=rollback] button").click()
+        page.wait_for_selector("text=roll back")
+    assert live(stack_settings, service).version == before.version
 
 
 # -- a trainer that is killed ----------------------------------------------------------------------------------------
@@ -317,6 +440,55 @@ def test_what_cannot_be_done_is_said_and_the_live_bundle_stays(stack_settings, s
     ]:
         assert console(method, path, body)[0] == code, path
     assert live(stack_settings, service) == pointer
+
+
+def test_one_template_is_nothing_to_learn_from(stack_settings, console):
+    plain = f"plain-{secrets.token_hex(4)}"
+    sender = producer(stack_settings)
+    for number in range(300):
+        sender.send(f"logs.{plain}", f"2026-01-01 00:00:00,000 INFO  beat: alive for {number} seconds".encode())
+    sender.flush()
+    sender.close()
+    wait_until(lambda: archived(stack_settings, plain) == 300, "every line archived", 60)
+    status, run = console("POST", f"/services/{plain}/retraining", {"author": "ada"})
+    assert status == 202
+    ended = console.over(plain, run["id"])
+    assert (ended["state"], ended["version"]) == ("failed", "")
+    assert "all 300 lines are of one template" in ended["error"]
+    assert plain not in read_control(stack_settings).pointers
+
+
+def test_hdfs_that_dies_in_the_middle_ends_a_training_with_a_sentence(stack_settings, service, shop, console):
+    pointer = live(stack_settings, service)
+    status, run = console("POST", f"/services/{service}/retraining", {"author": "ada"})
+    assert status == 202
+    path = f"/services/{service}/retraining/{run['id']}"
+    wait_until(lambda: console("GET", path)[1]["stage"] == "read", "the training to read", 60)
+    parts = {part.name: part.pid for part in read_status(stack_settings.home).parts}
+    os.kill(parts["hdfs"], signal.SIGKILL)
+    wait_until(lambda: console("GET", path)[0] == 200, "HDFS to be back", 120)
+    ended = console.over(service, run["id"])
+    # It may have read all it needed before; what counts is that nothing is half done.
+    assert ended["state"] in ("failed", "lost", "done")
+    now = live(stack_settings, service)
+    assert now == pointer if ended["state"] != "done" else now.version == ended["version"]
+    again = RetrainingRequest(service=service, author="ada", reason="once more", insist=True)
+    later = console.over(service, start(stack_settings, again).id)
+    assert (later["state"], later["error"]) == ("done", "")
+
+
+def test_a_pointer_to_a_bundle_that_is_gone_is_no_obstacle(stack_settings, service, shop, console):
+    pointer, files = live(stack_settings, service), open_files(stack_settings.hdfs)
+    registry = Registry(files, stack_settings.hdfs.root)
+    assert files.delete(registry.folder(service, pointer.version), recursive=True)
+    status, problem = console(
+        "POST", f"/services/{service}/models/{pointer.version}/promotion", {"author": "ada", "reason": "again"}
+    )
+    assert (status, problem["detail"].startswith("there is no bundle at")) == (422, True)
+    request = RetrainingRequest(service=service, author="ada", reason="the old one is gone")
+    ended = console.over(service, start(stack_settings, request).id)
+    assert (ended["state"], ended["gate"]["live"]) == ("done", "")
+    assert live(stack_settings, service).version == ended["version"]
 
 
 def test_a_training_is_cancelled_by_who_did_not_begin_it(stack_settings, service, shop, console):

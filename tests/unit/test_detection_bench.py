@@ -11,6 +11,7 @@ from training.datasets import CARDS, Side, Split, faults, read
 from training.detection_bench import bench_detection, best_on_test, threshold
 from training.learner import TrainingError
 from training.simple import MODELS
+from training.supervised import BAR, SUPERVISED
 
 NORMAL = [(1, 2, 3), (1, 2, 2, 3), (1, 2, 3, 3)]
 
@@ -68,6 +69,55 @@ def test_leaky_is_never_below_strict_and_says_so(shop):
     assert strict["models"]["new_template"]["recall"] == pytest.approx(1 / 3)
     truth = np.array([False, True, True])
     assert (np.array([1.0, 2.0, 3.0]) > best_on_test(np.array([1.0, 2.0, 3.0]), truth)).tolist() == truth.tolist()
+
+
+def labelled(numbers, wrong=0.2):
+    """Sessions of counts, some of which lack their end."""
+    rng = np.random.default_rng(7)
+    lines, truth = [], []
+    for _ in range(numbers):
+        is_wrong = rng.random() < wrong
+        lines.append((1, 2) * int(rng.integers(1, 4)) + (() if is_wrong else (3,)))
+        truth.append(is_wrong)
+    return lines, np.array(truth)
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_what_learns_from_labels_tells_the_kinds_apart_and_depends_on_its_seed_alone(name):
+    lines, truth = labelled(300)
+    others, expected = labelled(100)
+    one, again = SUPERVISED[name](), SUPERVISED[name]()
+    for model in (one, again):
+        model.learn_labelled(lines, truth, seed=3)
+    assert ((one.strangeness(others) > BAR) == expected).all()
+    assert (one.strangeness(others) == again.strangeness(others)).all()
+    assert ((one.strangeness(others) >= 0) & (one.strangeness(others) <= 1)).all()
+    one.strangeness([(9, 9, 9)])  # templates that nobody has seen
+
+
+@pytest.mark.parametrize("name", SUPERVISED)
+def test_without_labels_of_both_kinds_it_is_refused(name):
+    model = SUPERVISED[name]()
+    with pytest.raises(TrainingError, match="learns from labelled sessions"):
+        model.learn([(1, 2)])
+    for truth in (np.array([False, False]), np.array([True, True])):
+        with pytest.raises(TrainingError, match="learns from both kinds"):
+            model.learn_labelled([(1,), (2,)], truth, seed=0)
+
+
+def test_where_no_learnt_session_is_an_anomaly_there_is_no_row_and_it_is_said(shop):
+    figures = bench_detection("openstack", shop, split="given")
+    assert set(figures["models"]) == set(MODELS)
+    assert figures["left_out"] == dict.fromkeys(SUPERVISED, "no learnt session is an anomaly")
+    with pytest.raises(TrainingError, match="all 60 learnt sessions are normal"):
+        bench_detection("openstack", shop, split="given", models=["svm"])
+
+
+def test_random_splits_of_labelled_sessions_have_rows_for_all(shop):
+    write(shop / "openstack_test_abnormal", [(1, 9, 2)] * 30, "x")
+    figures = bench_detection("openstack", shop, split="random", seeds=2)
+    assert set(figures["models"]) == {*MODELS, *SUPERVISED}
+    assert figures["models"]["decision_tree"]["f1"] == 1.0
 
 
 def test_strict_does_not_look_at_the_tested_labels(shop):

@@ -56,7 +56,9 @@ def test_flinks_clients_are_told_where_the_password_is(kafka: KafkaOptions, tmp_
 
 def test_the_password_is_in_nothing_that_is_printed_or_handed_on(kafka: KafkaOptions, tmp_path: Path) -> None:
     settings = AppSettings(kafka=kafka)
-    plan = Plan(tmp_path, dict.fromkeys(("kafka", "hdfs", "flink", "exporter", "prometheus"), 1), None, settings)
+    plan = Plan(
+        tmp_path, dict.fromkeys(("kafka", "hdfs", "flink", "exporter", "prometheus", "console"), 1), None, settings
+    )
     handed = [repr(settings), settings.model_dump_json(), kafka_properties(settings), settings_environment(plan)]
     assert SECRET not in str(handed)
     assert AppSettings.model_validate_json(settings.model_dump_json()) == settings

@@ -79,6 +79,15 @@ def test_a_cancelled_training_stops_where_it_is(settings, runs):
         runs.cancel("pay", run.id, "bob")
 
 
+def test_what_is_cancelled_before_it_begins_does_not_begin(settings, runs):
+    run = runs.begin(ASKED)
+    runs.cancel("pay", run.id, "bob")
+    assert (runs.get("pay", run.id).state, runs.active("pay")) == ("cancelled", None)
+    with pytest.raises(CancelledError, match="cancelled by bob"), Tracker(settings, run):
+        raise AssertionError("it began")
+    assert (runs.get("pay", run.id).state, runs.get("pay", run.id).error) == ("cancelled", "cancelled by bob")
+
+
 def test_ctrl_c_is_a_cancel(settings, runs):
     run = runs.begin(ASKED)
     with pytest.raises(KeyboardInterrupt), Tracker(settings, run):

@@ -1,0 +1,90 @@
+"""Alerts and verdicts over HTTP: what the pages show and take, as JSON."""
+
+from typing import Annotated
+
+from fastapi import FastAPI, HTTPException, Query
+
+from console.pages import Pages, now_ms
+from console.saying import Say
+from console.store import PAGE, Row, cursor
+from console.store import Query as Asked
+from contracts.base import Record
+from contracts.records import Detection, Verdict
+from models.alerts import Alert
+
+
+class Listed(Record):
+    """An alert in a list."""
+
+    service: str
+    signature: str
+    state: str
+    detector: str
+    level: str
+    headline: str
+    count: int
+    first_ms: int
+    last_ms: int
+
+    @classmethod
+    def of(cls, row: Row) -> "Listed":
+        """A row of the store."""
+        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+
+
+class Page(Record):
+    """Alerts by need, then by time."""
+
+    alerts: tuple[Listed, ...]
+    after: str = ""
+    """Give it back to get the next page; empty: there is none."""
+
+
+class Known(Record):
+    """What is known of an alert."""
+
+    state: str
+    count: int
+    first_ms: int
+    last_ms: int
+    newest: Detection
+    worst: Detection
+    said: tuple[Verdict, ...]
+
+    @classmethod
+    def of(cls, alert: Alert) -> "Known":
+        """An alert of the store."""
+        return cls(**{name: getattr(alert, name) for name in cls.model_fields})
+
+
+def add_to(app: FastAPI, pages: Pages) -> None:
+    """Serve alerts, and take verdicts."""
+
+    @app.get("/alerts", tags=["alerts"])
+    def alerts(
+        service: Annotated[str, Query(max_length=201)] = "",
+        state: Annotated[str, Query(max_length=20, examples=["needs-review"])] = "",
+        words: Annotated[str, Query(max_length=200)] = "",
+        after: Annotated[str, Query(max_length=300)] = "",
+    ) -> Page:
+        """Alerts that need somebody first, the latest first; 50 at a time."""
+        rows = pages.rows(Asked(service=service, state=state, words=words, after=after))
+        return Page(alerts=tuple(map(Listed.of, rows[:PAGE])), after=cursor(rows[PAGE - 1]) if len(rows) > PAGE else "")
+
+    @app.get("/alerts/{service}/{signature}", tags=["alerts"])
+    def alert(service: str, signature: str) -> Known:
+        """What is known of one alert, with its newest and its worst finding."""
+        found = pages.store.alert(service, signature, pages.reading.view)
+        if found is None:
+            raise HTTPException(404, f"{service} has no alert {signature}")
+        return Known.of(found[0])
+
+    @app.post("/detections/{detection}/verdict", tags=["alerts"])
+    def say(detection: str, asked: Say) -> Verdict:
+        """Say what a detection is; it takes effect in the running job at once, and in the next training."""
+        return pages.judge.say(detection, asked, now_ms())[1]
+
+    @app.delete("/detections/{detection}/verdict", tags=["alerts"])
+    def undo(detection: str, author: Annotated[str, Query(min_length=1, max_length=100)]) -> Verdict:
+        """Take back what was said of a detection."""
+        return pages.judge.undo(detection, author, now_ms())[1]

@@ -1,0 +1,119 @@
+"""Reads detections and control from Kafka into the store, from a thread of its own, for as long as the console runs.
+
+with Reading(settings, store) as reading:
+    reading.view                       # of the control topic, as far as it is read
+"""
+
+import logging
+import threading
+import time
+from typing import Any
+
+from pydantic import ValidationError
+
+from console.store import Store
+from contracts.records import Detection, Verdict
+from contracts.settings import AppSettings
+from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
+from storage.control import ControlView
+
+POLL_MILLISECONDS = 300
+MOST_RECORDS = 500
+"""Taken in at once: a page must not wait long for the store."""
+AGAIN_SECONDS = 2.0
+
+log = logging.getLogger("logcanary.console")
+
+
+class Reading:
+    """The reader.
+
+    Args:
+        settings: where Kafka is.
+        store: what is fed.
+    """
+
+    def __init__(self, settings: AppSettings, store: Store) -> None:
+        self._settings, self._store = settings, store
+        self.view = ControlView()
+        self.changed = threading.Condition()
+        """Notified when something new is in the store."""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
+
+    def __enter__(self) -> "Reading":
+        """Begin to read."""
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Read no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            try:
+                self._read()
+            except (KafkaError, BrokerUnreachableError) as error:
+                log.warning("Kafka does not answer as it should, trying again: %s", error)
+                self._over.wait(AGAIN_SECONDS)
+        self._store.close()
+
+    def _read(self) -> None:
+        kafka = self._settings.kafka
+        ensure_topics(self._settings)
+        client: Any = consumer(self._settings, auto_offset_reset="earliest", max_poll_records=MOST_RECORDS)
+        try:
+            keys = partitions_of(client, [kafka.control, kafka.detections])
+            client.assign(keys)
+            client.seek_to_beginning()
+            self.view = ControlView()
+            self._control(client, [key for key in keys if key.topic == kafka.control])
+            starts, ends, known = client.beginning_offsets(keys), client.end_offsets(keys), self._store.positions()
+            for key in keys:
+                if key.topic == kafka.detections:  # a topic that was made anew begins again
+                    position = known.get((key.topic, key.partition), 0)
+                    client.seek(key, position if starts[key] <= position <= ends[key] else starts[key])
+            client.resume(*keys)
+            while not self._over.is_set():
+                self._take(client.poll(timeout_ms=POLL_MILLISECONDS))
+        finally:
+            client.close(autocommit=False, timeout_ms=5_000)
+
+    def _control(self, client: Any, keys: list[Any]) -> None:  # noqa: ANN401  (kafka-python ships no types)
+        """Read the control topic up to its end first: what was said decides about the alerts."""
+        client.pause(*(key for key in client.assignment() if key not in keys))
+        ends = client.end_offsets(keys)
+        while any(client.position(key) < end for key, end in ends.items()) and not self._over.is_set():
+            for records in client.poll(timeout_ms=POLL_MILLISECONDS).values():
+                for record in records:
+                    self.view.apply((record.key or b"").decode("utf-8", "replace"), record.value)
+
+    def _take(self, batches: dict[Any, list[Any]]) -> None:
+        detections, positions, said = list[Detection](), dict[tuple[str, int], int](), list[Verdict]()
+        for key, records in batches.items():
+            if key.topic == self._settings.kafka.control:
+                applied = (self.view.apply((one.key or b"").decode("utf-8", "replace"), one.value) for one in records)
+                said += [one for one in applied if isinstance(one, Verdict)]
+                continue
+            positions[key.topic, key.partition] = records[-1].offset + 1
+            for record in records:
+                try:
+                    detections.append(Detection.model_validate_json(record.value or b""))
+                except ValidationError as error:
+                    log.warning("%s.%s offset %d: %s", key.topic, key.partition, record.offset, error.error_count())
+        if said:
+            self._store.say(said, self.view)
+        if positions:
+            self._store.add(detections, positions, self.view)
+        if said or positions:
+            with self.changed:
+                self.changed.notify_all()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until something new is in the store; says whether it is."""
+        began = time.monotonic()
+        with self.changed:
+            self.changed.wait(seconds)
+        return time.monotonic() - began < seconds

@@ -1,0 +1,109 @@
+"""The pages in a real Chromium over a store filled by hand: by keyboard, without scripts, for screen readers."""
+
+import socket
+import threading
+
+import pytest
+import uvicorn
+
+from console import pages as module
+from console import saying
+from console.api import create
+from console.pages import Pages
+from contracts.records import Before, Expected
+from contracts.settings import AppSettings, HdfsOptions, KafkaOptions, WebOptions
+from storage.control import ControlView
+from tests.browser import chromium, faults, press_until
+from tests.machine import wait_until
+from tests.unit.test_console_pages import SCRIPT, Reading, Store, Writer, found
+
+BEFORE = (Before(template="b" * 16, text="came before"),)
+EXPECTED = (Expected(template="c" * 16, text="should have come", probability=0.71),)
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """The address of a console, and the reading behind it."""
+    store = Store(tmp_path / "console.db")
+    reading = Reading(store)
+    settings = AppSettings(
+        home=tmp_path / "home",
+        hdfs=HdfsOptions(url=tmp_path.as_uri(), root="/logcanary"),
+        kafka=KafkaOptions(bootstrap="127.0.0.1:9"),
+        web=WebOptions(exporter_port=9),
+    )
+    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = uvicorn.Config(create(settings, Pages(settings, store, reading)), port=port, log_level="warning")
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_until(lambda: server.started, "the server")
+    yield f"http://127.0.0.1:{port}", reading
+    server.should_exit = True
+    thread.join()
+    store.close()
+
+
+def test_an_alert_appears_and_is_settled_by_keyboard_alone(site):
+    address, reading = site
+    with chromium() as browser:
+        page = browser.new_page()
+        problems = []
+        page.on("console", lambda said: problems.append(said.text) if said.type == "error" else None)
+        page.goto(f"{address}/ui/alerts")
+        page.evaluate("window.sameDocument = true")
+        one = found(1, before=BEFORE, expected=EXPECTED, line=SCRIPT, headline=SCRIPT, level="ERROR")
+        reading.store.add([one], {}, ControlView())
+        page.wait_for_selector("tr.state-open")
+        assert page.evaluate("window.sameDocument"), "it came without a reload"
+        assert page.text_content("#waiting") == "1"
+        press_until(page, "a[href^='/ui/alerts/web/']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("li.odd")
+        assert page.text_content("li.odd code") == SCRIPT
+        press_until(page, "button[value='false-positive']")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".said")
+        assert page.text_content(".facts .state") == "false-positive"
+        press_until(page, ".said button")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".undone")
+        assert page.text_content(".facts .state") == "open"
+        assert problems == []
+
+
+def test_everything_works_without_scripts(site):
+    address, reading = site
+    reading.store.add([found(1, before=BEFORE), found(2, "d" * 16, service="pay")], {}, ControlView())
+    with chromium(java_script_enabled=False) as browser:
+        page = browser.new_page()
+        page.goto(f"{address}/")
+        page.fill("input[name=service]", "pay")
+        page.click("text=Show")
+        assert page.locator("tbody tr").count() == 1
+        page.click("td.what a")
+        page.fill("input[name=reason]", "as planned")
+        page.click("button[value=expected]")
+        assert page.text_content(".facts .state") == "expected"
+        assert "as planned" in str(page.text_content(".said"))
+        page.click(".said button")
+        assert page.text_content(".facts .state") == "open"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
+    address, reading = site
+    monkeypatch.setattr(module, "log_topics", lambda settings: ["logs.web"])
+    one = found(1, before=BEFORE, expected=EXPECTED, level="ERROR", line="the line")
+    reading.store.add([one, found(2, "d" * 16)], {}, ControlView())
+    with chromium(color_scheme=scheme, bypass_csp=True) as browser:
+        page = browser.new_page()
+        for path in ("/ui/alerts", f"/ui/alerts/web/{'a' * 16}", "/ui/services", "/ui/services/web", "/ui/try"):
+            page.goto(f"{address}{path}")
+            assert faults(page) == [], path
+        page.goto(f"{address}/ui/alerts/web/{'a' * 16}")
+        page.click("button[value=confirmed]")
+        assert faults(page) == []

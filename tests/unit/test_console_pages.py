@@ -1,0 +1,410 @@
+"""The pages and their store without a broker: what is shown, what is refused; nothing of a line is a script."""
+
+import re
+import statistics
+import time
+from types import SimpleNamespace
+
+import pytest
+from fastapi.testclient import TestClient
+
+from console import pages as module
+from console import saying
+from console.api import create
+from console.pages import Pages
+from console.store import FORMAT, Query, Store, cursor
+from contracts.records import Before, BundlePointer, Expected
+from contracts.settings import AppSettings, HdfsOptions, KafkaOptions, WebOptions
+from models.registry import Registry
+from storage.control import ControlView, key_of
+from storage.files import LocalFiles
+from tests.unit.test_exporter import T0, detection
+from tests.unit.test_gating import NGRAM, made
+from tests.unit.test_training import STEPS, orders
+
+SCRIPT = "<script>alert('owned')</script>\"'&"
+
+
+def found(number=1, signature="a" * 16, service="web", **changes):
+    usual = {
+        "id": f"{number:016x}",
+        "signature": signature,
+        "service": service,
+        "topic": f"logs.{service}",
+        "event_ms": T0 + number * 1000,
+        "surprise": 5.0,
+        "template": "b" * 16,
+        "headline": f"saw {number}",
+    }
+    return detection(number).model_copy(update=usual | changes)
+
+
+@pytest.fixture
+def store(tmp_path):
+    made = Store(tmp_path / "console" / "console.db")
+    yield made
+    made.close()
+
+
+class Reading:
+    """What the pages ask of the reader; what is put is known at once."""
+
+    def __init__(self, store):
+        self.view, self.store = ControlView(), store
+
+    def put(self, record):
+        self.view.apply(key_of(record), record.model_dump_json().encode())
+        self.store.say([record], self.view)
+
+    def wait(self, seconds):
+        return True
+
+
+@pytest.fixture
+def reading(store):
+    return Reading(store)
+
+
+@pytest.fixture
+def client(tmp_path, store, reading, monkeypatch):
+    settings = AppSettings(
+        home=tmp_path / "home",
+        hdfs=HdfsOptions(url=tmp_path.as_uri(), root="/logcanary"),
+        kafka=KafkaOptions(bootstrap="127.0.0.1:9"),
+        web=WebOptions(exporter_port=9),
+    )
+    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    app = create(settings, Pages(settings, store, reading))
+    with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as made:
+        yield made
+
+
+class Writer:
+    def __init__(self, reading):
+        self.put = reading.put
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+
+# -- the store -------------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_is_all_findings_of_one_signature(store):
+    view = ControlView()
+    store.add([found(1), found(2, surprise=9.0, headline="the worst"), found(3, "c" * 16)], {("d", 0): 3}, view)
+    store.add([found(4), found(2, surprise=9.0, headline="the worst")], {("d", 0): 5}, view)
+    rows = store.alerts(Query())
+    assert [(row.signature[0], row.count, row.headline) for row in rows] == [("a", 3, "the worst"), ("c", 1, "saw 3")]
+    assert (rows[0].first_ms, rows[0].last_ms) == (T0 + 1000, T0 + 4000)
+    assert store.positions() == {("d", 0): 5}
+    assert (store.open_count(), sum(store.spark(rows[0]))) == (2, 3)
+
+
+def test_of_two_copies_the_more_surprising_holds(store):
+    view = ControlView()
+    for surprise in (5.0, 8.0, 3.0):
+        store.add([found(1, surprise=surprise, line=f"{surprise}")], {}, view)
+    assert store.detection(f"{1:016x}").line == "8.0"
+    assert [row.count for row in store.alerts(Query())] == [1]
+
+
+def test_pages_go_on_where_the_one_before_ended(store):
+    view = ControlView()
+    store.add([found(n, f"{n:016x}", service=f"s.{n % 3}", event_ms=T0 + n // 4) for n in range(100)], {}, view)
+    seen, after = [], ""
+    while rows := store.alerts(Query(after=after), 7):
+        seen += [row.signature for row in rows]
+        after = cursor(rows[-1])
+    assert seen == [row.signature for row in store.alerts(Query(), 1000)]
+    assert len(set(seen)) == 100
+
+
+def test_filters_narrow_the_list(store):
+    view = ControlView()
+    store.add([found(1, "a" * 16), found(2, "c" * 16, service="pay", headline="Disk of DN7 is full")], {}, view)
+    assert [row.service for row in store.alerts(Query(service="pay"))] == ["pay"]
+    assert [row.service for row in store.alerts(Query(words="dn7"))] == ["pay"]
+    assert store.alerts(Query(words="100%_")) == []
+    assert len(store.alerts(Query(state="needs-review"))) == 2
+    assert store.alerts(Query(state="confirmed")) == []
+
+
+def test_a_store_of_another_format_is_made_anew_and_comes_to_the_same(tmp_path):
+    path = tmp_path / "console.db"
+    records = [found(n, f"{n % 5:016x}") for n in range(50)]
+    store = Store(path)
+    store.add(records, {("d", 0): 50}, ControlView())
+    before = store.alerts(Query())
+    store._db().execute(f"PRAGMA user_version = {FORMAT + 1}")
+    store.close()
+    again = Store(path)
+    assert again.positions() == {}
+    for start in range(0, 50, 7):
+        again.add(records[start : start + 7], {}, ControlView())
+    assert again.alerts(Query()) == before
+    again.close()
+
+
+def test_50_000_alerts_are_no_burden(store, client):
+    row = ("a" * 16, "ngram", "ERROR", 3, T0, T0, 5.0, "expected Receiving block, saw disk is full", "open", 0)
+    with store._db() as db:
+        db.executemany(
+            "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((f"s{n % 27}", f"{n:016x}", *row[:4], row[4] + n, row[5] + n, *row[6:]) for n in range(50_000)),
+        )
+    taken = []
+    for address in ("", "?service=s3", "?words=disk", "?state=needs-review", "?words=no+such+thing") * 8:
+        began = time.process_time()  # the machine may have other work; the page is to be cheap
+        assert client.get(f"/ui/alerts{address}").status_code == 200
+        taken.append(time.process_time() - began)
+    assert statistics.quantiles(taken, n=20)[18] < 0.2
+
+
+# -- the pages -------------------------------------------------------------------------------------------------------
+
+
+def filled(store, **changes):
+    one = found(
+        1,
+        before=(Before(template="b" * 16, text="came before"),),
+        expected=(Expected(template="c" * 16, text="should have come", probability=0.71),),
+        **changes,
+    )
+    store.add([one], {}, ControlView())
+    return one
+
+
+def form_of(client, page):
+    return re.search(r'name="token" value="([0-9a-f]{64})"', client.get(page).text)[1]
+
+
+ALERT = f"/ui/alerts/web/{'a' * 16}"
+VERDICT = f"/ui/detections/{1:016x}/verdict"
+
+
+def test_the_first_page_is_the_alerts(client, store):
+    assert client.get("/").url.path == "/ui/alerts"
+    assert "No alert yet" in client.get("/ui/alerts").text
+    filled(store, line="the odd line")
+    text = client.get("/ui/alerts?service=web&words=saw").text
+    assert 'value="saw"' in text
+    assert f'href="{ALERT}"' in text
+    text = client.get(ALERT).text
+    for words in ("the odd line", "came before", "should have come", "0.7100", "partition 0 offset 1"):
+        assert words in text
+    assert "Nothing fits" in client.get("/ui/alerts?service=pay").text
+
+
+def test_a_verdict_settles_an_alert_and_can_be_taken_back(client, store, reading):
+    filled(store)
+    token = form_of(client, ALERT)
+    said = {"token": token, "author": "ada", "reason": "new in 1.4", "value": "false-positive", "scope": "signature"}
+    answer = client.post(VERDICT, data=said | {"expires": "7d"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, ALERT)
+    given = next(iter(reading.view.verdicts["web"].values()))
+    assert (given.value, given.author, given.reason, given.scope) == (
+        "false-positive",
+        "ada",
+        "new in 1.4",
+        "signature",
+    )
+    assert given.expires_ms - given.given_ms == 7 * 86_400_000
+    assert [row.state for row in store.alerts(Query())] == ["false-positive"]
+    assert "new in 1.4" in client.get(ALERT).text
+    assert store.open_count() == 0
+    undo = client.post(f"/ui/detections/{1:016x}/undo", data={"token": token, "author": "bob"})
+    assert undo.status_code == 200
+    assert [row.state for row in store.alerts(Query())] == ["open"]
+    assert "Taken back by bob" in client.get(ALERT).text
+    again = client.post(f"/ui/detections/{1:016x}/undo", data={"token": token, "author": "bob"})
+    assert again.status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("changes", "status"),
+    [
+        ({"token": ""}, 422),
+        ({"token": "0" * 64}, 403),
+        ({"value": "maybe"}, 422),
+        ({"author": ""}, 422),
+        ({"scope": "all"}, 422),
+        ({"expires": "1y"}, 422),
+        ({"value": "confirmed", "expires": "1d"}, 422),
+        ({"reason": "x" * 501}, 422),
+    ],
+)
+def test_a_form_that_is_not_right_says_nothing(client, store, reading, changes, status):
+    filled(store)
+    said = {"token": form_of(client, ALERT), "author": "ada", "value": "confirmed"} | changes
+    assert client.post(VERDICT, data=said).status_code == status
+    assert not reading.view.verdicts
+
+
+def test_a_token_is_of_one_browser(client, store, reading):
+    filled(store)
+    token = form_of(client, ALERT)
+    client.cookies.clear()
+    assert client.post(VERDICT, data={"token": token, "author": "ada", "value": "confirmed"}).status_code == 403
+    client.cookies.set("logcanary", "x" * 43)
+    assert client.post(VERDICT, data={"token": token, "author": "ada", "value": "confirmed"}).status_code == 403
+    assert not reading.view.verdicts
+
+
+def test_another_sites_form_is_refused_whatever_it_carries(client, store, reading):
+    filled(store)
+    said = {"token": form_of(client, ALERT), "author": "ada", "value": "confirmed"}
+    answer = client.post(VERDICT, data=said, headers={"origin": "http://evil.example"})
+    assert answer.status_code == 403
+    assert not reading.view.verdicts
+
+
+def test_nothing_of_a_line_is_a_script(client, store, reading):
+    one = filled(
+        store,
+        line=SCRIPT,
+        headline=SCRIPT,
+        level=SCRIPT,
+        session=SCRIPT,
+        detector=SCRIPT,
+        template_text=SCRIPT,
+        bundle=SCRIPT,
+    )
+    token = form_of(client, ALERT)
+    said = {"token": token, "author": SCRIPT, "reason": SCRIPT, "value": "confirmed"}
+    assert client.post(VERDICT, data=said).status_code == 200
+    assert one.line == SCRIPT
+    for page in ("/ui/alerts", ALERT, f"/ui/alerts?words={SCRIPT}&service={SCRIPT}", f"/ui/services/{'web'}"):
+        text = client.get(page).text
+        assert "<script>alert" not in text
+        assert "owned')</script>\"" not in text
+
+
+def test_the_policy_allows_nothing_from_elsewhere(client):
+    for page in ("/ui/alerts", "/static/console.css", "/healthz", "/nowhere"):
+        headers = client.get(page).headers
+        policy = headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "http" not in policy
+        assert headers["x-content-type-options"] == "nosniff"
+    text = client.get("/ui/alerts").text
+    assert re.findall(r"<script[^>]*>", text) == ['<script src="/static/htmx.min.js" defer>']
+    assert not re.search(r"\son[a-z]+=|style=|javascript:|https?://", text)
+
+
+def test_the_cookie_is_for_this_site_alone_and_for_no_script(client):
+    cookie = client.get("/ui/alerts").headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+
+
+@pytest.mark.parametrize(
+    "path", ["/ui/alerts/web/none", "/ui/detections/none/verdict", "/static/../api.py", "/static/%2e%2e/api.py"]
+)
+def test_what_is_not_there_is_not_shown(client, path):
+    assert client.get(path).status_code in (404, 405)
+
+
+def test_services_are_shown_though_the_exporter_is_down(client, reading, monkeypatch):
+    monkeypatch.setattr(module, "log_topics", lambda settings: ["logs.pay", "logs.web"])
+    text = client.get("/ui/services").text
+    assert "/ui/services/pay" in text
+    assert "the exporter does not answer" in text
+    page = client.get("/ui/services/pay").text
+    assert "It was never trained." in page
+    assert "No bundle is live" in page
+
+
+def test_a_training_is_asked_for_from_the_page(client, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "start", lambda settings, request: asked.append(request) or SimpleNamespace(id="x"))
+    token = form_of(client, "/ui/services/pay")
+    answer = client.post("/ui/services/pay/retrain", data={"token": token, "author": "ada", "reason": "release"})
+    assert answer.status_code == 200
+    assert (asked[0].service, asked[0].author, asked[0].reason) == ("pay", "ada", "release")
+    assert client.post("/ui/services/pay/retrain", data={"token": "x", "author": "ada"}).status_code == 403
+    assert len(asked) == 1
+
+
+def test_pasted_lines_are_parsed_and_judged_and_nothing_is_written(client, reading, tmp_path, monkeypatch):
+    bundle, _ = made(orders(range(100, 700)))
+    registry = Registry(LocalFiles(tmp_path), "/logcanary")
+    registry.publish(bundle)
+    said = {"service": "shop", "version": bundle.manifest.version, "author": "a", "reason": "", "moved_ms": 1}
+    reading.view.pointers["shop"] = BundlePointer.model_validate(said)
+    reading.view.settings["shop"] = NGRAM
+    lines = b"\n".join(orders(range(800, 802), [STEPS[0], "the roof is on fire above order {}", STEPS[1]])).decode()
+    token = form_of(client, "/ui/try?service=shop")
+    text = client.post("/ui/try", data={"token": token, "service": "shop", "lines": lines}).text
+    assert text.count("never seen before") >= 2
+    assert f"judged by {bundle.manifest.version}" in text
+    plain = client.post(
+        "/ui/try", data={"token": token, "service": "other", "lines": f"hello {SCRIPT}\n\n{SCRIPT}"}
+    ).text
+    assert "parsed only" in plain
+    assert "<script>alert" not in plain
+    assert client.post("/ui/try", data={"token": "x", "service": "shop", "lines": "a"}).status_code == 403
+    assert client.post("/ui/try", data={"token": token, "service": "../x", "lines": "a"}).status_code == 422
+    assert client.post("/ui/try", data={"token": token, "service": "shop", "lines": "a" * 48_001}).status_code == 422
+
+
+def test_bundles_are_listed_and_a_damaged_one_is_told(client, reading, tmp_path, monkeypatch):
+    bundle, _ = made(orders(range(100, 400)))
+    files = LocalFiles(tmp_path)
+    registry = Registry(files, "/logcanary")
+    version = registry.publish(bundle)
+    text = client.get("/ui/services/shop").text
+    assert version in text
+    assert "Make live" in text
+    path = f"{registry.folder('shop', version)}/manifest.json"
+    files.delete(path)
+    files.write(path, b"{")
+    assert "is damaged" in client.get("/ui/services/shop").text
+
+
+def test_findings_an_hour_are_drawn_by_service(client, store):
+    store.add([found(n, service="web", event_ms=T0 + (n % 3) * 3_600_000) for n in range(9)], {}, ControlView())
+    assert store.hours() == [("web", [0] * 21 + [3, 3, 3])]
+    assert 'aria-label="web: 9 findings, most in an hour 3"' in client.get("/ui/alerts").text
+
+
+def test_bad_cursors_are_told(client, store):
+    filled(store)
+    for after in ("x", "1.2", "a.b.c.d", "1.x.web.aaa"):
+        assert client.get(f"/ui/alerts?after={after}").status_code == 422
+
+
+# -- the same over HTTP ----------------------------------------------------------------------------------------------
+
+
+def test_alerts_are_listed_page_by_page(client, store):
+    store.add([found(n, f"{n:016x}", event_ms=T0 + n) for n in range(120)], {}, ControlView())
+    seen, after = [], ""
+    while True:
+        page = client.get(f"/alerts?after={after}").json()
+        seen += [one["signature"] for one in page["alerts"]]
+        if not (after := page["after"]):
+            break
+    assert seen == [f"{n:016x}" for n in reversed(range(120))]
+    assert client.get("/alerts?after=x").status_code == 422
+
+
+def test_a_verdict_is_said_and_undone_over_http(client, store, reading):
+    filled(store, line="the odd line")
+    path = f"/detections/{1:016x}/verdict"
+    given = client.post(
+        path, json={"value": "expected", "author": "ada", "scope": "signature", "lasts_ms": 1000}
+    ).json()
+    assert (given["value"], given["scope"], given["expires_ms"] - given["given_ms"]) == ("expected", "signature", 1000)
+    known = client.get(f"/alerts/web/{'a' * 16}").json()
+    assert (known["count"], known["newest"]["line"], known["said"][0]["author"]) == (1, "the odd line", "ada")
+    assert client.delete(f"{path}?author=bob").json()["undone_by"] == "bob"
+    assert client.delete(f"{path}?author=bob").status_code == 409
+    assert client.post("/detections/0/verdict", json={"value": "confirmed", "author": "ada"}).status_code == 404
+    wrong = client.post(path, json={"value": "confirmed", "author": "ada", "lasts_ms": 5})
+    assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
+    assert client.get("/alerts/web/none").status_code == 404
