@@ -20,12 +20,12 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from console import forms
 from console.advice import ExporterError, advise_all
 from console.reading import Reading
-from console.saying import Judge, Say
+from console.saying import SEEN_SECONDS, Judge, Say
 from console.store import PAGE, Row, Store, cursor
 from console.store import Query as Asked
 from console.trying import MOST_BYTES, try_lines
 from contracts.bundle import Manifest
-from contracts.records import Detection, VerdictScope, VerdictValue
+from contracts.records import BundlePointer, Detection, VerdictScope, VerdictValue
 from contracts.retraining import RetrainingRequest
 from contracts.settings import AppSettings
 from models.bundle import BundleError
@@ -235,17 +235,18 @@ class Pages:
     ) -> Response:
         """Make a bundle live."""
         forms.check(request, token)
-        make_live(self._settings, self._registry(), service, version, author, reason)
-        self.reading.wait(2.0)
-        return self._to_service(service)
+        return self._moved(make_live(self._settings, self._registry(), service, version, author, reason))
 
     def rollback(self, request: Request, service: str, author: Author, token: Text, reason: Text = "") -> Response:
         """Go back to the bundle before."""
         forms.check(request, token)
         earlier = before_this(read_control(self._settings).pointers.get(service), service)
-        make_live(self._settings, self._registry(), service, earlier, author, reason or "roll back")
-        self.reading.wait(2.0)
-        return self._to_service(service)
+        return self._moved(make_live(self._settings, self._registry(), service, earlier, author, reason or "roll back"))
+
+    def _moved(self, pointer: BundlePointer) -> Response:
+        pointers = self.reading.view.pointers
+        self.reading.wait_for(lambda: pointers.get(pointer.service) == pointer, SEEN_SECONDS)
+        return self._to_service(pointer.service)
 
     # -- try it ------------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,8 @@ with Reading(settings, store) as reading:
 
 import logging
 import threading
-import time
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,8 @@ POLL_MILLISECONDS = 300
 MOST_RECORDS = 500
 """Taken in at once: a page must not wait long for the store."""
 AGAIN_SECONDS = 2.0
+REMEMBERED = 1_000
+"""Verdicts, the newest, of which can be told that the store knows them."""
 
 log = logging.getLogger("logcanary.console")
 
@@ -36,6 +39,7 @@ class Reading:
     def __init__(self, settings: AppSettings, store: Store) -> None:
         self._settings, self._store = settings, store
         self.view = ControlView()
+        self._told: deque[Verdict] = deque(maxlen=REMEMBERED)
         self.changed = threading.Condition()
         """Notified when something new is in the store."""
         self._over = threading.Event()
@@ -107,13 +111,16 @@ class Reading:
             self._store.say(said, self.view)
         if positions:
             self._store.add(detections, positions, self.view)
-        if said or positions:
+        if batches:
             with self.changed:
+                self._told.extend(said)
                 self.changed.notify_all()
 
-    def wait(self, seconds: float) -> bool:
-        """Wait until something new is in the store; says whether it is."""
-        began = time.monotonic()
+    def knows(self, given: Verdict) -> bool:
+        """Whether a verdict is in the store; to be asked within ``wait_for``."""
+        return given in self._told
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Wait until something that was put on a topic has come back; says whether it has."""
         with self.changed:
-            self.changed.wait(seconds)
-        return time.monotonic() - began < seconds
+            return self.changed.wait_for(condition, seconds)

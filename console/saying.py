@@ -85,4 +85,4 @@ class Judge:
     def _put(self, record: Verdict) -> None:
         with ControlWriter(self._settings) as control:
             control.put(record)
-        self._reading.wait(SEEN_SECONDS)
+        self._reading.wait_for(lambda: self._reading.knows(record), SEEN_SECONDS)

@@ -114,8 +114,12 @@ class Console:
     def over(self, service, training):
         """Wait until a training is over, and return its record."""
         path = f"/services/{service}/retraining/{training}"
-        wait_until(lambda: self("GET", path)[1]["state"] not in ("queued", "running"), "the end of the training", 200)
-        return self("GET", path)[1]
+
+        def ended():
+            status, run = self("GET", path)
+            return run if status == 200 and run["state"] not in ("queued", "running") else None
+
+        return wait_until(ended, "the end of the training", 200)
 
 
 @pytest.fixture(scope="module")
@@ -463,7 +467,7 @@ def test_hdfs_that_dies_in_the_middle_ends_a_training_with_a_sentence(stack_sett
     status, run = console("POST", f"/services/{service}/retraining", {"author": "ada"})
     assert status == 202
     path = f"/services/{service}/retraining/{run['id']}"
-    wait_until(lambda: console("GET", path)[1]["stage"] == "read", "the training to read", 60)
+    wait_until(lambda: console("GET", path)[1].get("stage") == "read", "the training to read", 60)
     parts = {part.name: part.pid for part in read_status(stack_settings.home).parts}
     os.kill(parts["hdfs"], signal.SIGKILL)
     wait_until(lambda: console("GET", path)[0] == 200, "HDFS to be back", 120)

@@ -56,8 +56,11 @@ class Reading:
         self.view.apply(key_of(record), record.model_dump_json().encode())
         self.store.say([record], self.view)
 
-    def wait(self, seconds):
+    def knows(self, given):
         return True
+
+    def wait_for(self, condition, seconds):
+        return condition()
 
 
 @pytest.fixture
