@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, select_autoescape
 from console import forms
 from console.advice import ExporterError, advise_all
 from console.reading import Reading
-from console.saying import SEEN_SECONDS, Judge, Say
+from console.saying import Judge, Say
 from console.store import PAGE, Row, Store, cursor
 from console.store import Query as Asked
 from console.trying import MOST_BYTES, try_lines
@@ -244,8 +244,7 @@ class Pages:
         return self._moved(make_live(self._settings, self._registry(), service, earlier, author, reason or "roll back"))
 
     def _moved(self, pointer: BundlePointer) -> Response:
-        pointers = self.reading.view.pointers
-        self.reading.wait_for(lambda: pointers.get(pointer.service) == pointer, SEEN_SECONDS)
+        self.reading.accept(pointer)
         return self._to_service(pointer.service)
 
     # -- try it ------------------------------------------------------------------------------------------------------

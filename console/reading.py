@@ -6,24 +6,20 @@ with Reading(settings, store) as reading:
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 from pydantic import ValidationError
 
 from console.store import Store
-from contracts.records import Detection, Verdict
+from contracts.records import BundlePointer, Detection, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
-from storage.control import ControlView
+from storage.control import ControlView, key_of
 
 POLL_MILLISECONDS = 300
 MOST_RECORDS = 500
 """Taken in at once: a page must not wait long for the store."""
 AGAIN_SECONDS = 2.0
-REMEMBERED = 1_000
-"""Verdicts, the newest, of which can be told that the store knows them."""
 
 log = logging.getLogger("logcanary.console")
 
@@ -39,9 +35,7 @@ class Reading:
     def __init__(self, settings: AppSettings, store: Store) -> None:
         self._settings, self._store = settings, store
         self.view = ControlView()
-        self._told: deque[Verdict] = deque(maxlen=REMEMBERED)
-        self.changed = threading.Condition()
-        """Notified when something new is in the store."""
+        self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
 
@@ -98,7 +92,10 @@ class Reading:
         detections, positions, said = list[Detection](), dict[tuple[str, int], int](), list[Verdict]()
         for key, records in batches.items():
             if key.topic == self._settings.kafka.control:
-                applied = (self.view.apply((one.key or b"").decode("utf-8", "replace"), one.value) for one in records)
+                with self._lock:
+                    applied = [
+                        self.view.apply((one.key or b"").decode("utf-8", "replace"), one.value) for one in records
+                    ]
                 said += [one for one in applied if isinstance(one, Verdict)]
                 continue
             positions[key.topic, key.partition] = records[-1].offset + 1
@@ -111,16 +108,13 @@ class Reading:
             self._store.say(said, self.view)
         if positions:
             self._store.add(detections, positions, self.view)
-        if batches:
-            with self.changed:
-                self._told.extend(said)
-                self.changed.notify_all()
 
-    def knows(self, given: Verdict) -> bool:
-        """Whether a verdict is in the store; to be asked within ``wait_for``."""
-        return given in self._told
+    def accept(self, record: Verdict | BundlePointer) -> None:
+        """Take in what this console has just put on the control topic: it comes back behind all that waits to be read.
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something that was put on a topic has come back; says whether it has."""
-        with self.changed:
-            return self.changed.wait_for(condition, seconds)
+        It is taken in once more then, which changes nothing.
+        """
+        with self._lock:
+            self.view.apply(key_of(record), record.model_dump_json().encode())
+            if isinstance(record, Verdict):
+                self._store.say([record], self.view)
