@@ -26,8 +26,8 @@ def list_(context: typer.Context, *, service: SomeService = None, as_json: Json 
       logcanary archive ls
       logcanary archive ls --service pay --json
     """
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
     from storage.keeping import holdings
 
     state = shell(context)

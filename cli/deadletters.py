@@ -159,7 +159,8 @@ def table(letters: "Sequence[DeadLetter]") -> "RenderableType":
     from rich.table import Table
     from rich.text import Text
 
-    from cli.show import clock, printable
+    from cli.show import printable
+    from models.sentences import clock
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     drawn.add_column("time (UTC)", no_wrap=True)

@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from cli.show import clock, percent, printable
+from cli.show import percent, printable
 from contracts.service import ServiceSettings, SessionOptions
+from models.sentences import clock
 from parsing.events import Lines, string_hashes, template_hex
 from parsing.masks import Masks
 from parsing.params import ANY, parameters

@@ -113,7 +113,7 @@ def _detached(state: Shell, request: "RetrainingRequest", as_json: bool) -> None
 
 
 def _learnt(manifest: "Manifest") -> str:
-    from cli.show import clock
+    from models.sentences import clock
 
     return (
         f"{manifest.lines:,} lines in {manifest.sessions:,} sessions, {clock(manifest.data_from_ms)} to "
@@ -170,8 +170,8 @@ def show_model(
     if as_json or state.json:
         state.emit(manifest)
         return
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
 
     facts = {
         "version": manifest.version,
@@ -215,9 +215,12 @@ def promote(
     Example:
       logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
     """
+    from models.promotion import make_live
+
     state = shell(context)
     registry, _ = _registry(state)
-    _make_live(state, registry, service, full_version(registry.versions(service), service, version), author, reason)
+    chosen = full_version(registry.versions(service), service, version)
+    _moved(state, make_live(state.settings, registry, service, chosen, author or user(), reason))
 
 
 @models_app.command()
@@ -233,11 +236,11 @@ def rollback(
     Example:
       logcanary models rollback --service pay --reason 'too many alarms since noon'
     """
-    from models.promotion import before_this
+    from models.promotion import roll_back
 
     state = shell(context)
-    registry, pointers = _registry(state)
-    _make_live(state, registry, service, before_this(pointers.get(service), service), author, reason)
+    registry, _ = _registry(state)
+    _moved(state, roll_back(state.settings, registry, service, author or user(), reason))
 
 
 @models_app.command()
@@ -305,8 +308,8 @@ def history(context: typer.Context, *, service: Service, as_json: Json = False) 
     if as_json or state.json:
         state.emit(live)
         return
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
 
     moves = [(live.version, live.from_ms), *((move.version, move.from_ms) for move in live.before)]
     rows = [{"version": version, "live_from_UTC": clock(from_ms)} for version, from_ms in moves]
@@ -361,13 +364,14 @@ def diff(
     state.say(f"{found.common_templates:,} templates are known to both.")
 
 
-def _make_live(state: Shell, registry: "Registry", service: str, chosen: str, author: str, reason: str) -> None:
-    from models.promotion import make_live
+def _moved(state: Shell, pointer: "BundlePointer") -> None:
     from storage.control import SWAP_SECONDS
 
-    pointer = make_live(state.settings, registry, service, chosen, author or user(), reason)
     before = f" (before: {pointer.before[0].version})" if pointer.before else ""
-    state.say(f"Live for {service}: {chosen}{before}, for lines that arrive from {SWAP_SECONDS:.0f} s from now on.")
+    state.say(
+        f"Live for {pointer.service}: {pointer.version}{before}, for lines that arrive from {SWAP_SECONDS:.0f} s from "
+        "now on."
+    )
 
 
 def full_version(versions: list[str], service: str, name: str) -> str:

@@ -28,13 +28,12 @@ def prepare(
       logcanary prepare --name tonight --topics 'logs\.(pay|shop)' && logcanary train --service pay --prepared tonight
     """
     import re
-    from dataclasses import asdict
 
     from cli.tables import rows_table
     from storage.archive import services
     from storage.files import open_files
     from streaming.submit import run_batch
-    from training.prepared import count, load
+    from training.prepared import counts
 
     state = shell(context)
     settings = state.settings
@@ -47,7 +46,7 @@ def prepare(
         )
     state.say(f"Prepare {len(found):,} services on {settings.flink.rest} as {name}")
     seconds = run_batch(settings, name, pattern, "streaming/prepare.py")
-    rows = [asdict(count(service, load(files, root, service, name))) for service in found]
+    rows = [counts(files, root, service, name) for service in found]
     if as_json or state.json:
         state.emit({"name": name, "seconds": round(seconds, 2), "services": rows})
         return

@@ -8,9 +8,10 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from cli.show import DETECTOR_WORDS, END_WORDS, clock, percent, printable
+from cli.show import DETECTOR_WORDS, END_WORDS, percent, printable
 from contracts.records import END_TEMPLATE, Expected
 from models.detect import Found, Report
+from models.sentences import clock
 
 LINE_LIMIT = 400
 """Characters of a neighbouring line that are shown; the marked line is shown longer."""

@@ -5,7 +5,6 @@ Log lines are foreign text: they are never read as markup, and control character
 
 import math
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from contracts.records import END_TEMPLATE, WHOLE_KINDS, Detection, Said, Verdict
 from models.alerts import Alert
+from models.sentences import clock
 from models.verdicts import BEYOND, SETTLED
 
 if TYPE_CHECKING:
@@ -57,18 +57,6 @@ def printable(text: str, limit: int = MAX_LINE) -> str:
     if cut.isprintable():
         return cut
     return "".join(c if c.isprintable() or c in "\n\t" else f"\\x{ord(c):02x}" for c in cut)
-
-
-def clock(milliseconds: int) -> str:
-    """Write a time in UTC to the second; what lies outside of the calendar is written as the number it is.
-
-    >>> clock(0)
-    '1970-01-01 00:00:00'
-    """
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-    except (ValueError, OverflowError, OSError):
-        return f"{milliseconds} ms"
 
 
 def percent(probability: float) -> str:

@@ -83,8 +83,8 @@ def status(
 
 
 def _show(state: Shell, found: "StackStatus", memory: bool) -> None:
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
 
     state.out.print(f"The stack in {found.home} is {found.state}.", markup=False, soft_wrap=True)
     if found.error:

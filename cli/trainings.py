@@ -29,8 +29,8 @@ def list_(context: typer.Context, *, service: Service, as_json: Json = False) ->
     Example:
       logcanary trainings list --service pay
     """
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
 
     state = shell(context)
     found = _runs(state).newest(service)
@@ -107,8 +107,8 @@ def _share(run: "Run") -> float:
 
 
 def _print(state: Shell, run: "Run") -> None:
-    from cli.show import clock
     from cli.tables import rows_table
+    from models.sentences import clock
 
     facts: dict[str, object] = {
         "training": run.id,
@@ -137,7 +137,7 @@ def _found(runs: "Runs", service: str, training: str | None) -> "Run":
     from training.runs import UnknownRunError
 
     if training is None:
-        newest = next(iter(runs.newest(service)), None)
+        newest = next(iter(runs.newest(service, 1)), None)
         if newest is None:
             raise ProblemError(f"{service} was never trained: `logcanary train --service {service}`")
         return newest
@@ -148,8 +148,6 @@ def _found(runs: "Runs", service: str, training: str | None) -> "Run":
 
 
 def _runs(state: Shell) -> "Runs":
-    from storage.files import open_files
     from training.runs import Runs
 
-    hdfs = state.settings.hdfs
-    return Runs(open_files(hdfs), hdfs.root)
+    return Runs.of(state.settings)

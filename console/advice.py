@@ -9,11 +9,14 @@ import dataclasses
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterable
+from itertools import chain
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from contracts.settings import AppSettings
 from models.drift import SERIES, Advice, Signs, advise
+from storage.broker import log_topics, service_of
 
 SECONDS = 5.0
 _FIELDS = {name: field for field, (name, _) in SERIES.items()}
@@ -31,6 +34,16 @@ def advise_all(settings: AppSettings) -> dict[str, Advice]:
     """
     now = time.time_ns() // 1_000_000
     return {service: advise(signs, now) for service, signs in read_signs(_metrics(settings)).items()}
+
+
+def seen(settings: AppSettings, *known: Iterable[str]) -> list[str]:
+    """All services, by name: those with a topic, and those that are known otherwise.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+    """
+    topics = (service_of(settings.kafka, topic) for topic in log_topics(settings))
+    return sorted({*filter(None, topics), *chain.from_iterable(known)})
 
 
 def read_signs(text: str) -> dict[str, Signs]:

@@ -12,19 +12,18 @@ from fastapi import FastAPI, Path, Response
 from pydantic import Field
 
 from console import alerts
-from console.advice import advise_all
+from console.advice import advise_all, seen
 from console.guard import Guard
 from console.pages import Pages
 from console.problems import install
 from contracts.base import Record
 from contracts.records import BundlePointer
-from contracts.retraining import RetrainingRequest, Run
+from contracts.retraining import RetrainingRequest, Run, Wanted
 from contracts.service import ServiceName
 from contracts.settings import AppSettings
 from models.drift import Advice
-from models.promotion import before_this, change_budget, make_live
+from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
-from storage.broker import log_topics, service_of
 from storage.control import read_control
 from storage.files import open_files
 from training.background import start
@@ -33,24 +32,6 @@ from training.runs import Runs
 Service = Annotated[ServiceName, Path(description="A topic's name after its prefix.", examples=["pay"])]
 Author = Annotated[str, Field(min_length=1, max_length=100, examples=["ada"])]
 Reason = Annotated[str, Field(max_length=500, examples=["after release 1.4"])]
-
-
-class Retraining(Record):
-    """What a retraining is asked for with."""
-
-    author: Author
-    reason: Reason = "asked for"
-    from_ms: int | None = Field(default=None, examples=[1_769_846_400_000])
-    to_ms: int | None = None
-    without: tuple[tuple[int, int], ...] = ()
-    """Times that are left out, as of incidents: from, and until before."""
-    most_lines: int = Field(default=0, ge=0)
-    prepared: str = ""
-    """Name under which a batch job prepared the lines."""
-    recalibrate: bool = False
-    """Keep the live bundle's model, and set its thresholds by these lines."""
-    insist: bool = False
-    """Make the bundle live even where the gate finds it worse."""
 
 
 class Promotion(Record):
@@ -142,9 +123,7 @@ def _services(app: FastAPI, settings: AppSettings) -> None:
         """Every service seen, with its live bundle and one advice."""
         pointers = read_control(settings).pointers
         advice = advise_all(settings)
-        seen = (service_of(settings.kafka, topic) for topic in log_topics(settings))
-        names = sorted({*filter(None, seen), *pointers, *advice})
-        return [_watched(name, pointers.get(name), advice.get(name)) for name in names]
+        return [_watched(one, pointers.get(one), advice.get(one)) for one in seen(settings, pointers, advice)]
 
     @app.get("/services/{service}", tags=["services"])
     def one_service(service: Service) -> Watched:
@@ -162,11 +141,8 @@ def _watched(service: str, pointer: BundlePointer | None, advice: Advice | None)
 
 
 def _retraining(app: FastAPI, settings: AppSettings) -> None:
-    def runs() -> Runs:
-        return Runs(open_files(settings.hdfs), settings.hdfs.root)
-
     @app.post("/services/{service}/retraining", status_code=202, tags=["retraining"])
-    def retrain(service: Service, asked: Retraining, response: Response) -> Run:
+    def retrain(service: Service, asked: Wanted, response: Response) -> Run:
         """Train a service from its archive, in a process of its own; 409 while it is being trained."""
         run = start(settings, RetrainingRequest(service=service, **asked.model_dump()))
         response.headers["Location"] = f"/services/{service}/retraining/{run.id}"
@@ -175,41 +151,38 @@ def _retraining(app: FastAPI, settings: AppSettings) -> None:
     @app.get("/services/{service}/retraining", tags=["retraining"])
     def trainings(service: Service) -> list[Run]:
         """The trainings of a service, the newest first."""
-        return runs().newest(service)
+        return Runs.of(settings).newest(service)
 
     @app.get("/services/{service}/retraining/{training}", tags=["retraining"])
     def training(service: Service, training: str) -> Run:
         """How far a training is, or what came of it."""
-        return runs().get(service, training)
+        return Runs.of(settings).get(service, training)
 
     @app.delete("/services/{service}/retraining/{training}", status_code=202, tags=["retraining"])
     def cancel(service: Service, training: str, author: Author) -> Run:
         """Cancel a training: it stops within seconds, and nothing is published."""
-        return runs().cancel(service, training, author)
+        return Runs.of(settings).cancel(service, training, author)
 
 
 def _models(app: FastAPI, settings: AppSettings) -> None:
-    def registry() -> Registry:
-        return Registry(open_files(settings.hdfs), settings.hdfs.root)
-
     @app.get("/services/{service}/models", tags=["models"])
     def models(service: Service) -> list[Model]:
         """The bundles of a service, the newest last."""
         pointer = read_control(settings).pointers.get(service)
         live = pointer.version if pointer else ""
-        return [Model(version=one, live=one == live) for one in registry().versions(service)]
+        return [Model(version=one, live=one == live) for one in Registry.of(settings).versions(service)]
 
     @app.post("/services/{service}/models/{version}/promotion", tags=["models"])
     def promote(service: Service, version: str, asked: Promotion) -> BundlePointer:
         """Make a bundle live; 409 where the gate found it worse and no reason is given."""
-        return make_live(settings, registry(), service, version, asked.author, asked.reason)
+        return make_live(settings, Registry.of(settings), service, version, asked.author, asked.reason)
 
     @app.post("/services/{service}/budget", tags=["models"])
     def budget(service: Service, asked: Budget) -> BundlePointer:
         """Give the live bundle thresholds for another budget; nothing is learnt, nothing restarts."""
         return change_budget(
             settings,
-            registry(),
+            Registry.of(settings),
             service,
             asked.author,
             asked.reason,
@@ -221,5 +194,4 @@ def _models(app: FastAPI, settings: AppSettings) -> None:
     @app.post("/services/{service}/rollback", tags=["models"])
     def rollback(service: Service, asked: Promotion) -> BundlePointer:
         """Make the bundle live again that was live before this one."""
-        earlier = before_this(read_control(settings).pointers.get(service), service)
-        return make_live(settings, registry(), service, earlier, asked.author, asked.reason or "roll back")
+        return roll_back(settings, Registry.of(settings), service, asked.author, asked.reason)

@@ -7,7 +7,6 @@ log is escaped by the templates, and the content-security policy allows no scrip
 import getpass
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, get_args
 from urllib.parse import quote, urlencode
@@ -18,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from console import forms
-from console.advice import ExporterError, advise_all
+from console.advice import ExporterError, advise_all, seen
 from console.reading import Reading
 from console.saying import Judge, Say
 from console.store import PAGE, Row, Store, cursor
@@ -27,18 +26,18 @@ from console.trying import MOST_BYTES, try_lines
 from contracts.bundle import Manifest
 from contracts.records import BundlePointer, Detection, VerdictScope, VerdictValue
 from contracts.retraining import RetrainingRequest
+from contracts.service import ServiceName
 from contracts.settings import AppSettings
 from models.bundle import BundleError
-from models.promotion import before_this, make_live
+from models.promotion import make_live, roll_back
 from models.registry import Registry
-from storage.broker import log_topics, service_of
-from storage.control import read_control
-from storage.files import open_files
+from models.sentences import clock
 from training.background import start
 from training.runs import Runs
 
 HERE = Path(__file__).parent
 SHOWN_FINDINGS = 20
+SHOWN_RUNS = 10
 STATES = ("needs-review", "open", "escalated", "unsure", "confirmed", "false-positive", "expected")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -49,8 +48,6 @@ HEADERS = {
 }
 DAY_MS = 86_400_000
 EXPIRIES = {"": 0, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,200}$"
 
 Text = Annotated[str, Form(max_length=500)]
 Author = Annotated[str, Form(min_length=1, max_length=100)]
@@ -83,6 +80,7 @@ class Pages:
             ("/ui/alerts/{service}/{signature}", self.alert),
             ("/ui/services", self.services),
             ("/ui/services/{service}", self.service),
+            ("/ui/services/{service}/runs", self.runs),
             ("/ui/try", self.try_page),
         ):
             app.add_api_route(path, page, methods=["GET"], include_in_schema=False, response_class=HTMLResponse)
@@ -194,9 +192,8 @@ class Pages:
     def services(self, request: Request) -> Response:
         """Every service seen, those that need a training first."""
         pointers = self.reading.view.pointers
-        seen = (service_of(self._settings.kafka, topic) for topic in log_topics(self._settings))
         advice, problem = self._advice()
-        names = {*filter(None, seen), *pointers, *advice}
+        names = seen(self._settings, pointers, advice)
         rows = [(name, pointers.get(name), advice.get(name)) for name in names]
         rows.sort(key=lambda row: (not (row[2] and row[2].retrain), row[0]))
         return self._page(request, "services.html", rows=rows, problem=problem)
@@ -214,9 +211,13 @@ class Pages:
             pointer=pointer,
             advice=advice.get(service),
             problem=problem,
-            runs=self._runs().newest(service)[:10],
+            runs=self._runs().newest(service, SHOWN_RUNS),
             models=[(version, *_manifest(registry, service, version)) for version in versions[:10]],
         )
+
+    def runs(self, request: Request, service: str) -> Response:
+        """Its trainings alone, as the page asks for them again and again."""
+        return self._page(request, "runs.html", service=service, runs=self._runs().newest(service, SHOWN_RUNS))
 
     def retrain(self, request: Request, service: str, author: Author, token: Text, reason: Text = "") -> Response:
         """Train a service."""
@@ -240,8 +241,7 @@ class Pages:
     def rollback(self, request: Request, service: str, author: Author, token: Text, reason: Text = "") -> Response:
         """Go back to the bundle before."""
         forms.check(request, token)
-        earlier = before_this(read_control(self._settings).pointers.get(service), service)
-        return self._moved(make_live(self._settings, self._registry(), service, earlier, author, reason or "roll back"))
+        return self._moved(roll_back(self._settings, self._registry(), service, author, reason))
 
     def _moved(self, pointer: BundlePointer) -> Response:
         self.reading.accept(pointer)
@@ -256,7 +256,7 @@ class Pages:
     def try_it(
         self,
         request: Request,
-        service: Annotated[str, Form(pattern=NAME)],
+        service: Annotated[ServiceName, Form()],
         lines: Annotated[str, Form(max_length=MOST_BYTES)],
         token: Text,
     ) -> Response:
@@ -278,10 +278,10 @@ class Pages:
             return {}, str(error)
 
     def _runs(self) -> Runs:
-        return Runs(open_files(self._settings.hdfs), self._settings.hdfs.root)
+        return Runs.of(self._settings)
 
     def _registry(self) -> Registry:
-        return Registry(open_files(self._settings.hdfs), self._settings.hdfs.root)
+        return Registry.of(self._settings)
 
     def _page(self, request: Request, name: str, **values: object) -> Response:
         who = forms.visitor(request)
@@ -319,15 +319,6 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return ""
-
-
-def clock(milliseconds: int) -> str:
-    """A time as a page shows it.
-
-    >>> clock(1_769_846_400_000)
-    '2026-01-31 08:00:00'
-    """
-    return f"{datetime.fromtimestamp(milliseconds / 1000, UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def ago(milliseconds: int, now: int) -> str:

@@ -14,7 +14,7 @@ from console.store import Store
 from contracts.records import BundlePointer, Detection, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
-from storage.control import ControlView, key_of
+from storage.control import ControlView, key_of, read_control
 
 POLL_MILLISECONDS = 300
 MOST_RECORDS = 500
@@ -65,28 +65,19 @@ class Reading:
         try:
             keys = partitions_of(client, [kafka.control, kafka.detections])
             client.assign(keys)
-            client.seek_to_beginning()
-            self.view = ControlView()
-            self._control(client, [key for key in keys if key.topic == kafka.control])
             starts, ends, known = client.beginning_offsets(keys), client.end_offsets(keys), self._store.positions()
+            # First what was said, it decides about the alerts; what is said meanwhile comes once more.
+            self.view = read_control(self._settings)
             for key in keys:
+                position = ends[key]
                 if key.topic == kafka.detections:  # a topic that was made anew begins again
                     position = known.get((key.topic, key.partition), 0)
-                    client.seek(key, position if starts[key] <= position <= ends[key] else starts[key])
-            client.resume(*keys)
+                    position = position if starts[key] <= position <= ends[key] else starts[key]
+                client.seek(key, position)
             while not self._over.is_set():
                 self._take(client.poll(timeout_ms=POLL_MILLISECONDS))
         finally:
             client.close(autocommit=False, timeout_ms=5_000)
-
-    def _control(self, client: Any, keys: list[Any]) -> None:  # noqa: ANN401  (kafka-python ships no types)
-        """Read the control topic up to its end first: what was said decides about the alerts."""
-        client.pause(*(key for key in client.assignment() if key not in keys))
-        ends = client.end_offsets(keys)
-        while any(client.position(key) < end for key, end in ends.items()) and not self._over.is_set():
-            for records in client.poll(timeout_ms=POLL_MILLISECONDS).values():
-                for record in records:
-                    self.view.apply((record.key or b"").decode("utf-8", "replace"), record.value)
 
     def _take(self, batches: dict[Any, list[Any]]) -> None:
         detections, positions, said = list[Detection](), dict[tuple[str, int], int](), list[Verdict]()

@@ -3,6 +3,7 @@
 import logging
 import signal
 import threading
+import time
 
 import uvicorn
 
@@ -11,7 +12,7 @@ from console.pages import Pages
 from console.reading import Reading
 from console.store import Store
 from contracts.settings import AppSettings
-from training.schedule import Schedule
+from training.schedule import LOOK_SECONDS, start_due
 
 HOST = "127.0.0.1"
 """Loopback alone, until the interface can tell who asks."""
@@ -31,8 +32,12 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http")
     thread.start()
-    with reading, Schedule(settings):
+    due_at = time.monotonic() + LOOK_SECONDS
+    with reading:
         while not stop.wait(0.2):
+            if time.monotonic() >= due_at:
+                start_due(settings)
+                due_at = time.monotonic() + LOOK_SECONDS
             if not thread.is_alive():
                 raise OSError(
                     f"the console cannot listen on {HOST}:{port}: set web.console_port (LOGCANARY_WEB__CONSOLE_PORT) "

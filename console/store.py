@@ -13,11 +13,11 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from contracts.records import Detection, Verdict
 from models.alerts import Alert, group
+from models.verdicts import SETTLED
 from storage.control import ControlView
 
 FORMAT = 1
@@ -28,7 +28,7 @@ HOUR_MS = 3_600_000
 PAGE = 50
 """Alerts a page."""
 SPARK_HOURS = 24
-_SETTLED = ("confirmed", "false-positive", "expected")
+_SETTLED = ("confirmed", *SETTLED)
 _SCHEMA = f"""
 PRAGMA user_version = {FORMAT};
 CREATE TABLE detections (
@@ -248,11 +248,7 @@ class Store:
     def _grouped(members: Sequence[Detection], view: ControlView) -> Alert:
         service = members[0].service
         said = view.verdicts.get(service, {}).values()
-        return group(members, said, partial(_resolve, view))[0]
-
-
-def _resolve(view: ControlView, service: str, template: str) -> str:
-    return view.resolve(service, template)
+        return group(members, said, view.resolve)[0]
 
 
 def _conditions(query: Query) -> tuple[str, list[object]]:

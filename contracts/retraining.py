@@ -22,12 +22,11 @@ Stage = Literal["wait", "read", "learn", "compare", "publish"]
 sessions; ``compare``: the gate; ``publish``: bundle and pointer."""
 
 
-class RetrainingRequest(Record):
-    """What is asked for."""
+class Wanted(Record):
+    """What a training of a service is asked for with."""
 
-    service: ServiceName
-    author: str
-    reason: str
+    author: str = Field(min_length=1, max_length=100, examples=["ada"])
+    reason: str = Field(default="asked for", max_length=500, examples=["after release 1.4"])
     from_ms: int | None = None
     """Lines that arrived at this time or later, ms since 1970 UTC; None: from the first."""
     to_ms: int | None = None
@@ -42,6 +41,12 @@ class RetrainingRequest(Record):
     """Keep the live bundle's model, and set its thresholds by these lines."""
     insist: bool = False
     """Make the bundle live even where the gate finds it worse."""
+
+
+class RetrainingRequest(Wanted):
+    """... and of which service."""
+
+    service: ServiceName
 
 
 class Run(Record):

@@ -17,7 +17,6 @@ from models.bundle import Bundle, seal
 from models.ensemble import Ensemble
 from models.finished import Sessions
 from models.learning import LearnError, Material, bars_of, calibrations, check, surprises_of
-from models.sessions import END
 
 DAY_MS = 86_400_000
 MOST_RATE = 0.5
@@ -44,7 +43,7 @@ def recalibrated(live: Bundle, material: Material, sessions: Sessions, created_m
             f"bundle {manifest.version} looks at {manifest.window} events before, the settings say "
             f"{material.contexts.shape[1]} (detector.window): train instead of setting thresholds anew"
         )
-    rows = (material.targets[material.which] != END) | manifest.end_event
+    rows = material.judged(manifest.end_event)
     unseen = manifest.unseen_log_probability
     surprises = surprises_of(material, rows, live.vocabulary, live.model, unseen)
     ensemble = b""

@@ -144,8 +144,7 @@ def _failed(gate: Gate, budget: BudgetOptions, distinct: int) -> list[str]:
 def _earlier(candidate: Bundle, material: Material, newer: Flags, sessions: Sessions, over: Flags) -> Bundle:
     """The candidate as it would be without the newer half of held-back time, as far as thresholds and sessions go."""
     manifest = candidate.manifest
-    ends = material.targets[material.which] == END
-    rows = material.held_back() & ~newer & (~ends | manifest.end_event)
+    rows = material.held_back() & ~newer & material.judged(manifest.end_event)
     unseen = manifest.unseen_log_probability
     surprises = surprises_of(material, rows, candidate.vocabulary, candidate.model, unseen)
     calibration = calibrations(material, rows, surprises) or manifest.calibration
@@ -159,7 +158,7 @@ def _earlier(candidate: Bundle, material: Material, newer: Flags, sessions: Sess
 
 
 def _try(bundle: Bundle, asked: _Asked) -> Trial:
-    judge = _Judge(bundle, asked.material.templates)
+    judge = _Judge(bundle)
     raised = judge.raised(asked.material, asked.rows, asked.sessions)
     found = [one for one in asked.reviewed if judge.raised(one.material, _all(one.material), one.sessions)]
     confirmed = sum(one.is_confirmed for one in found)
@@ -177,18 +176,16 @@ def _try(bundle: Bundle, asked: _Asked) -> Trial:
 class _Judge:
     """A frozen bundle that counts what it raises, and how long it takes."""
 
-    def __init__(self, bundle: Bundle, texts: dict[int, str]) -> None:
+    def __init__(self, bundle: Bundle) -> None:
         self._bundle = bundle
         self._scorer = Scorer(bundle)
-        self._scorer.adopt(texts)
         self._ensemble: Ensemble[Sessions] | None = bundle.detectors() if bundle.ensemble else None
         self.windows, self.seconds = 0, 0.0
 
     def raised(self, material: Material, rows: Flags, sessions: Sessions) -> int:
         """Sessions and lines that the sequence model raises in these windows, and whole sessions raised."""
         self._scorer.adopt(material.templates)
-        if not self._bundle.manifest.end_event:
-            rows = rows & (material.targets[material.which] != END)
+        rows = rows & material.judged(self._bundle.manifest.end_event)
         found = 0
         for streams in (False, True):
             mine = np.flatnonzero(rows & (material.streams == streams))
@@ -213,6 +210,7 @@ class _Judge:
 
     def unknown(self, material: Material, rows: Flags) -> float:
         """Share of the events ([n] flags of windows) whose templates the bundle does not know."""
+        self._scorer.adopt(material.templates)
         targets = material.targets[material.which[rows]]
         targets = targets[targets != END]
         distinct, counts = np.unique(targets, return_counts=True)

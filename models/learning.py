@@ -118,6 +118,11 @@ class Material:
                 held[rows] = order >= first[int(len(first) * (1 - share))]
         return held
 
+    def judged(self, with_ends: bool) -> Flags:
+        """[n] which windows a model judges: those of events, and of ends where these are events, too."""
+        flags: Flags = (self.targets[self.which] != END) | with_ends
+        return flags
+
     def counted(self, rows: Flags, vocabulary: Vocabulary) -> Counted:
         """The distinct ones of some of the windows ([n] flags), with their counts."""
         counts = np.bincount(self.which[rows], minlength=len(self.targets))
@@ -190,7 +195,7 @@ def learn(
     ends = material.targets[material.which] == END
     with_ends = _ends_wanted(material, held, ends, settings)
     say(f"The end of a session is {'an event' if with_ends else 'no event'} of the model")
-    judged = np.ones(len(held), dtype=np.bool_) if with_ends else ~ends
+    judged = material.judged(with_ends)
     vocabulary = make_vocabulary(material, ~held & judged)
     learnt = material.counted(~held & judged, vocabulary)
     kept = material.counted(held & judged, vocabulary)

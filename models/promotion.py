@@ -1,7 +1,7 @@
 """Which bundle is live: moving a service's pointer, and what stands in the way.
 
 pointer = make_live(settings, registry, "pay", version, author="ada", reason="after release 1.4")
-make_live(settings, registry, "pay", before_this(pointer), author="ada", reason="too many alarms")
+roll_back(settings, registry, "pay", author="ada", reason="too many alarms")
 """
 
 import time
@@ -11,6 +11,7 @@ from contracts.records import BundlePointer
 from contracts.service import BudgetOptions
 from contracts.settings import AppSettings
 from models.adjusting import rate_of, with_budget
+from models.bundle import Bundle
 from models.registry import Registry
 from storage.control import ControlWriter, moved_pointer, read_control
 
@@ -29,13 +30,29 @@ def make_live(
         BundleError: it is not there, damaged, or made by a newer release; what was live stays so.
         StorageError: the store does not answer.
     """
-    made = registry.load(service, version).manifest
+    bundle = registry.load(service, version)
+    return _move(settings, read_control(settings).pointers.get(service), bundle, author, reason)
+
+
+def roll_back(settings: AppSettings, registry: Registry, service: str, author: str, reason: str) -> BundlePointer:
+    """Make the bundle live again that was live before the one that is, and return the pointer.
+
+    Raises:
+        PromotionError, BundleError, StorageError: as of ``make_live``; or there was none before.
+    """
+    pointer = read_control(settings).pointers.get(service)
+    earlier = registry.load(service, before_this(pointer, service))
+    return _move(settings, pointer, earlier, author, reason or "roll back")
+
+
+def _move(settings: AppSettings, live: BundlePointer | None, bundle: Bundle, author: str, reason: str) -> BundlePointer:
+    made = bundle.manifest
     if made.gate is not None and made.gate.failed and not reason.strip():
         raise PromotionError(
-            f"bundle {version} was worse than the live one ({'; '.join(made.gate.failed)}): to make it live all the "
-            "same, give a reason"
+            f"bundle {made.version} was worse than the live one ({'; '.join(made.gate.failed)}): to make it live all "
+            "the same, give a reason"
         )
-    pointer = moved_pointer(read_control(settings).pointers.get(service), made, author, reason)
+    pointer = moved_pointer(live, made, author, reason)
     with ControlWriter(settings) as control:
         control.put(pointer)
     return pointer
@@ -81,8 +98,9 @@ def change_budget(
     if alerts_per_day is not None:
         rate = rate_of(live.manifest, alerts_per_day)
     budget = live.manifest.settings.budget if rate is None else BudgetOptions(false_alarm_rate=rate)
-    version = registry.publish(with_budget(live, budget, time.time_ns() // 1_000_000, bars))
-    return make_live(settings, registry, service, version, author, reason)
+    changed = with_budget(live, budget, time.time_ns() // 1_000_000, bars)
+    registry.publish(changed)
+    return _move(settings, pointer, changed, author, reason)
 
 
 def before_this(pointer: BundlePointer | None, service: str) -> str:

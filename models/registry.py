@@ -9,8 +9,9 @@ with author and reason, and going back is moving it again.
 import re
 
 from contracts.bundle import Manifest
+from contracts.settings import AppSettings
 from models.bundle import MANIFEST, Bundle, BundleError, read_manifest
-from storage.files import Files
+from storage.files import Files, open_files
 
 _version = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{8}")
 
@@ -21,6 +22,11 @@ class Registry:
     def __init__(self, files: Files, root: str) -> None:
         self._files = files
         self._root = f"{root.rstrip('/')}/registry"
+
+    @classmethod
+    def of(cls, settings: AppSettings) -> "Registry":
+        """The one that the settings name."""
+        return cls(open_files(settings.hdfs), settings.hdfs.root)
 
     def folder(self, service: str, version: str) -> str:
         """Where a version lies."""

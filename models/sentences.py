@@ -6,6 +6,7 @@ Usage::
 """
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 
 from contracts.records import Reason, ReasonPart
 from models.detector import Evidence, Part
@@ -167,3 +168,15 @@ def _times(count: float) -> str:
 
 def _shares(part: Part) -> str:
     return f"{percent(part.observed)} of the latest traces, usually in {percent(part.usual)}"
+
+
+def clock(milliseconds: int) -> str:
+    """Write a time in UTC to the second; what lies outside of the calendar is written as the number it is.
+
+    >>> clock(0)
+    '1970-01-01 00:00:00'
+    """
+    try:
+        return datetime.fromtimestamp(milliseconds / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"{milliseconds} ms"

@@ -322,19 +322,16 @@ def read_lines(
     service: str,
     from_ms: int | None = None,
     to_ms: int | None = None,
-    only: tuple[str, int] | None = None,
 ) -> Iterator[pa.Table]:
     """The lines of a service with Kafka timestamps in [from_ms, to_ms): a table a file, partition after partition.
 
-    Within a partition rows come in offset order, and no offset twice. ``only`` names one topic and partition.
+    Within a partition rows come in offset order, and no offset twice.
 
     Raises:
         StorageError: the store does not answer.
         ValueError: a file is not readable.
     """
-    listed = list_files(files, root, service, from_ms, to_ms)
-    wanted = [file for file in listed if only is None or only == (file.topic, file.partition)]
-    yield from read_files(files, wanted, from_ms, to_ms)
+    yield from read_files(files, list_files(files, root, service, from_ms, to_ms), from_ms, to_ms)
 
 
 def read_files(

@@ -45,7 +45,6 @@ class _Service:
     """A service since its bundle is in force."""
 
     bundle: str = ""
-    since_ms: int = 0
     minutes: deque[_Minute] = field(default_factory=deque)
     strange_since_ms: int = 0
     learnt: tuple[float, ...] = ()
@@ -53,6 +52,11 @@ class _Service:
     reviewed: int = 0
     confirmed: int = 0
     bundle_ms: int = 0
+
+    def begin(self, bundle: str) -> None:
+        """Another bundle is in force: what was seen of the one before says nothing about it."""
+        self.bundle, self.strange_since_ms = bundle, 0
+        self.minutes.clear()
 
     def minute(self, at_ms: int) -> _Minute:
         """The minute of a moment; a moment before the newest minute counts for that."""
@@ -85,15 +89,7 @@ class Fits:
             return
         service = self._services.setdefault(record.service, _Service())
         if record.bundle > service.bundle or not service.bundle:  # versions begin with the time they were made
-            self._services[record.service] = service = _Service(
-                record.bundle,
-                record.emitted_ms,
-                learnt=service.learnt,
-                rate=service.rate,
-                reviewed=service.reviewed,
-                confirmed=service.confirmed,
-                bundle_ms=service.bundle_ms,
-            )
+            service.begin(record.bundle)
         minute = service.minute(record.emitted_ms)
         minute.events += record.lines
         minute.unknown += record.unknown - record.reworded

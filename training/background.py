@@ -16,7 +16,7 @@ from contracts.base import Record
 from contracts.retraining import RetrainingRequest, Run
 from contracts.settings import AppSettings
 from models.learning import LearnError
-from storage.files import StorageError, open_files
+from storage.files import StorageError
 from training.learner import TrainingError
 from training.runs import Runs
 from training.trainer import train
@@ -49,7 +49,7 @@ def start(settings: AppSettings, request: RetrainingRequest) -> Run:
         BusyError: the service is being trained.
         StorageError: the store does not answer.
     """
-    runs = Runs(open_files(settings.hdfs), settings.hdfs.root)
+    runs = Runs.of(settings)
     if (active := runs.active(request.service)) is not None:
         raise BusyError(active)
     run = runs.begin(request)

@@ -187,8 +187,8 @@ class _Reviews:
         if not self._judged:
             return
         names = events.frame["session"]
-        for row in np.flatnonzero(names.is_in(list(self._judged)).to_numpy()).tolist():
-            self._parts.setdefault(names[row], []).append(events.take(np.array([row])))
+        for name in names.filter(names.is_in(list(self._judged))).unique().to_list():
+            self._parts.setdefault(name, []).append(events.take(np.flatnonzero((names == name).to_numpy())))
 
     def sessions(self, topic: str) -> tuple[Reviewed, ...]:
         """Those that were met, each with its windows."""
@@ -199,7 +199,7 @@ class _Reviews:
         for part in parts:
             cutter.add(part)
         cutter.close(topic)
-        material = cutter.collector.material(lines=len(parts), from_ms=0, to_ms=0)
+        material = cutter.collector.material(lines=sum(map(len, parts)), from_ms=0, to_ms=0)
         return Reviewed(name, self._judged[name], material, cutter.wholes.sessions(material.templates))
 
 

@@ -3,7 +3,7 @@
     save(files, root, "pay", "tonight", dataset)
     dataset = load(files, root, "pay", "tonight")
 
-    <root>/prepared/<service>/<name>.bin
+    <root>/prepared/<service>/<name>.bin, <name>.json
 
 Columns by ``models.encoding`` in zstd; nothing in them is ever executed.
 """
@@ -78,15 +78,33 @@ def path_of(root: str, service: str, name: str) -> str:
     return f"{root.rstrip('/')}/prepared/{service}/{name}.bin"
 
 
+def _counts_of(root: str, service: str, name: str) -> str:
+    return path_of(root, service, name).removesuffix(".bin") + ".json"
+
+
 def save(files: Files, root: str, service: str, name: str, data: Dataset) -> None:
-    """Write a data set; one that a killed task left under that name is replaced.
+    """Write a data set, and what it holds in numbers; one that a killed task left under that name is replaced.
 
     Raises:
         StorageError: the store does not answer.
     """
-    path = path_of(root, service, name)
-    files.delete(path)
-    files.write(path, zstandard.compress(encode(data)))
+    for path, written in (
+        (path_of(root, service, name), zstandard.compress(encode(data))),
+        (_counts_of(root, service, name), as_json(count(service, data)).encode()),
+    ):
+        files.delete(path)
+        files.write(path, written)
+
+
+def counts(files: Files, root: str, service: str, name: str) -> dict[str, Any]:
+    """What a prepared data set holds, as whoever prepared it counted.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        StorageError: the store does not answer.
+    """
+    found: dict[str, Any] = json.loads(files.read(_counts_of(root, service, name)))
+    return found
 
 
 def load(files: Files, root: str, service: str, name: str) -> Dataset:

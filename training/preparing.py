@@ -4,6 +4,7 @@ data = read_dataset(settings, request, read_control(settings))
 prepare(settings, "pay", "tonight")         # ... and saved, for a training to begin with
 """
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -73,8 +74,9 @@ def prepare(settings: AppSettings, service: str, name: str) -> str:
     """
     request = RetrainingRequest(service=service, author="prepare", reason=name)
     data = read_dataset(settings, request, read_control(settings))
-    prepared.save(open_files(settings.hdfs), settings.hdfs.root, service, name, data)
-    return prepared.as_json(prepared.count(service, data))
+    files, root = open_files(settings.hdfs), settings.hdfs.root
+    prepared.save(files, root, service, name, data)
+    return json.dumps(prepared.counts(files, root, service, name))
 
 
 def read_dataset(

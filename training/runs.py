@@ -19,7 +19,9 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import islice
 from types import TracebackType
 
 from contracts.retraining import RetrainingRequest, Run, Stage
@@ -56,6 +58,11 @@ class Runs:
     def __init__(self, files: Files, root: str) -> None:
         self._files = files
         self._root = f"{root.rstrip('/')}/registry"
+
+    @classmethod
+    def of(cls, settings: AppSettings) -> "Runs":
+        """Those that the settings name."""
+        return cls(open_files(settings.hdfs), settings.hdfs.root)
 
     def begin(self, request: RetrainingRequest) -> Run:
         """Write down that a training is asked for.
@@ -98,21 +105,23 @@ class Runs:
                     return _seen(Run.model_validate_json(data))
         raise UnknownRunError(f"{service} has no training {run}: `logcanary trainings list -s {service}` shows them")
 
-    def newest(self, service: str) -> list[Run]:
-        """The trainings of a service, the newest first.
+    def newest(self, service: str, most: int = SHOWN) -> list[Run]:
+        """The trainings of a service, the newest first; ``most`` of them.
 
         Raises:
             StorageError: the store does not answer.
         """
-        found = []
-        for one in self._ids(service)[:SHOWN]:
-            with contextlib.suppress(UnknownRunError):
-                found.append(self.get(service, one))
-        return found
+        return list(islice(self._each(service), most))
 
     def active(self, service: str) -> Run | None:
         """The training that waits or runs, if one does."""
-        return next((run for run in self.newest(service) if run.is_active), None)
+        return next((run for run in self._each(service) if run.is_active), None)
+
+    def _each(self, service: str) -> Iterator[Run]:
+        """One after another, the newest first, each read when it is asked for."""
+        for one in self._ids(service)[:SHOWN]:
+            with contextlib.suppress(UnknownRunError):
+                yield self.get(service, one)
 
     def cancel(self, service: str, run: str, author: str) -> Run:
         """Ask a training to stop; it does so within seconds, and publishes nothing.
@@ -193,7 +202,7 @@ class Tracker(Progress):
     """
 
     def __init__(self, settings: AppSettings, run: Run, say: Say = lambda words: None) -> None:
-        self._runs = Runs(open_files(settings.hdfs), settings.hdfs.root)
+        self._runs = Runs.of(settings)
         self._say = say
         now = time.time_ns() // 1_000_000
         self.run = run.model_copy(

@@ -58,7 +58,7 @@ def train(
     """
     files = open_files(settings.hdfs)
     home = Registry(files, settings.hdfs.root).home(request.service)
-    with Tracker(settings, run or Runs(files, settings.hdfs.root).begin(request), progress) as track:
+    with Tracker(settings, run or Runs.of(settings).begin(request), progress) as track:
         try:
             with lock(files, f"{home}/training.lock", request.author):
                 return _Training(settings, files, request, track, stages or Stages()).run()

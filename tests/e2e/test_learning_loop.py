@@ -311,6 +311,42 @@ class Browser:
         return re.findall(r'<tr class="state-.*?</tr>', self.page(f"/ui/alerts?service={service}"), re.DOTALL)
 
 
+def test_the_page_shows_what_was_found_takes_verdicts_and_is_made_again_from_kafka(stack_settings, service, shop):
+    running, topics = shop
+    running.stop()
+    browser = Browser(stack_settings)
+    signatures = {one.signature for one in topics.detections(service)}
+    wait_until(lambda: len(browser.rows(service)) == min(50, len(signatures)), "every alert on the page", 60)
+    found = topics.detections(service)[0]
+    alert = f"/ui/alerts/{service}/{found.signature}"
+    said = {"value": "false-positive", "reason": "the release", "scope": "signature"}
+    page = browser.send(f"/ui/detections/{found.id}/verdict", alert, **said)
+    assert "false-positive" in page
+    assert "the release" in page
+    given = read_control(stack_settings).verdicts[service][found.template, found.id]
+    assert (given.value, given.author, given.scope) == ("false-positive", "ada", "signature")
+    assert sum("state-false-positive" in row for row in browser.rows(service)) == 1
+
+    # The store is a projection: without it the same page is made again.
+    before = browser.rows(service)
+    store = stack_settings.home / "console"
+    console = next(part for part in read_status(stack_settings.home).parts if part.name == "console")
+    for file in store.iterdir():
+        file.unlink()
+    os.kill(console.pid, signal.SIGKILL)
+
+    def same():
+        try:
+            return browser.rows(service) == before
+        except OSError:
+            return False
+
+    wait_until(same, "the same page after the store was deleted", 120)
+    browser.send(f"/ui/detections/{found.id}/undo", alert)
+    assert read_control(stack_settings).verdicts[service][found.template, found.id].undone_by == "ada"
+    assert not any("state-false-positive" in row for row in browser.rows(service))
+
+
 def test_a_training_is_asked_for_watched_promoted_and_taken_back_on_the_page(stack_settings, service, shop):
     before = live(stack_settings, service)
     with chromium() as browser:

@@ -17,14 +17,19 @@ from storage.files import open_files
 from training.runs import Runs
 
 
-@pytest.fixture
-def settings(tmp_path):
+def alone(tmp_path):
+    """Settings under which neither Kafka nor the exporter answers, and HDFS is a folder."""
     return AppSettings(
         home=tmp_path / "home",
         hdfs=HdfsOptions(url=tmp_path.as_uri(), root="/logcanary"),
         kafka=KafkaOptions(bootstrap="127.0.0.1:9"),
         web=WebOptions(exporter_port=9),
     )
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return alone(tmp_path)
 
 
 @pytest.fixture

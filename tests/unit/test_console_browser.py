@@ -6,15 +6,14 @@ import threading
 import pytest
 import uvicorn
 
-from console import pages as module
-from console import saying
+from console import advice, saying
 from console.api import create
 from console.pages import Pages
 from contracts.records import Before, Expected
-from contracts.settings import AppSettings, HdfsOptions, KafkaOptions, WebOptions
 from storage.control import ControlView
 from tests.browser import chromium, faults, press_until
 from tests.machine import wait_until
+from tests.unit.test_console import alone
 from tests.unit.test_console_pages import SCRIPT, Reading, Store, Writer, found
 
 BEFORE = (Before(template="b" * 16, text="came before"),)
@@ -26,12 +25,7 @@ def site(tmp_path, monkeypatch):
     """The address of a console, and the reading behind it."""
     store = Store(tmp_path / "console.db")
     reading = Reading(store)
-    settings = AppSettings(
-        home=tmp_path / "home",
-        hdfs=HdfsOptions(url=tmp_path.as_uri(), root="/logcanary"),
-        kafka=KafkaOptions(bootstrap="127.0.0.1:9"),
-        web=WebOptions(exporter_port=9),
-    )
+    settings = alone(tmp_path)
     monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -96,7 +90,7 @@ def test_everything_works_without_scripts(site):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     address, reading = site
-    monkeypatch.setattr(module, "log_topics", lambda settings: ["logs.web"])
+    monkeypatch.setattr(advice, "log_topics", lambda settings: ["logs.web"])
     one = found(1, before=BEFORE, expected=EXPECTED, level="ERROR", line="the line")
     reading.store.add([one, found(2, "d" * 16)], {}, ControlView())
     with chromium(color_scheme=scheme, bypass_csp=True) as browser:

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
+from console import advice, saying
 from console import pages as module
-from console import saying
 from console.api import create
 from console.pages import Pages
 from console.store import FORMAT, Query, Store, cursor
 from contracts.records import Before, BundlePointer, Expected
-from contracts.settings import AppSettings, HdfsOptions, KafkaOptions, WebOptions
 from models.registry import Registry
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
+from tests.unit.test_console import alone
 from tests.unit.test_exporter import T0, detection
 from tests.unit.test_gating import NGRAM, made
 from tests.unit.test_training import STEPS, orders
@@ -67,12 +67,7 @@ def reading(store):
 
 @pytest.fixture
 def client(tmp_path, store, reading, monkeypatch):
-    settings = AppSettings(
-        home=tmp_path / "home",
-        hdfs=HdfsOptions(url=tmp_path.as_uri(), root="/logcanary"),
-        kafka=KafkaOptions(bootstrap="127.0.0.1:9"),
-        web=WebOptions(exporter_port=9),
-    )
+    settings = alone(tmp_path)
     monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
     app = create(settings, Pages(settings, store, reading))
     with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as made:
@@ -310,7 +305,7 @@ def test_what_is_not_there_is_not_shown(client, path):
 
 
 def test_services_are_shown_though_the_exporter_is_down(client, reading, monkeypatch):
-    monkeypatch.setattr(module, "log_topics", lambda settings: ["logs.pay", "logs.web"])
+    monkeypatch.setattr(advice, "log_topics", lambda settings: ["logs.pay", "logs.web"])
     text = client.get("/ui/services").text
     assert "/ui/services/pay" in text
     assert "the exporter does not answer" in text
