@@ -5,12 +5,13 @@ from typing import Annotated
 from fastapi import FastAPI, HTTPException, Query, Request
 
 from console.audit import acting
-from console.pages import Pages, Service, now_ms, said
+from console.budgets import Preview
+from console.pages import Amount, Pages, Service, Unit, now_ms, said
 from console.saying import Say
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from contracts.base import Record
-from contracts.records import Deed, Detection, Verdict
+from contracts.records import Deed, Detection, Template, Verdict
 from models.alerts import Alert
 
 
@@ -99,6 +100,16 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         """Take back what was said of a detection."""
         author = acting(request, author, "taken back")
         return pages.judge.undo(detection, author, now_ms())[1]
+
+    @app.get("/services/{service}/budget", tags=["models"])
+    def budget(service: Service, unit: Unit = "rate", amount: Amount = None) -> Preview:
+        """What the last day's alerts would have been with another budget; without an amount: with the one there is."""
+        return pages.preview(service, unit, amount)
+
+    @app.get("/services/{service}/templates", tags=["services"])
+    def templates(service: Service) -> list[Template]:
+        """A service's catalogue, aliases included."""
+        return sorted(pages.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
 
     @app.get("/audit", tags=["audit"])
     def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:

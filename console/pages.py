@@ -7,8 +7,9 @@ log is escaped by the templates, and the content-security policy allows no scrip
 import getpass
 import re
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlencode
 
 from fastapi import FastAPI, Form, HTTPException, Path, Query, Request
@@ -19,6 +20,7 @@ from console import forms
 from console.access import SESSION_COOKIE, Access
 from console.advice import ExporterError, advise_all, seen
 from console.audit import acting
+from console.budgets import Preview, preview
 from console.guard import SIGN_IN, SIGN_OUT
 from console.reading import Reading
 from console.rendering import HERE, render
@@ -32,13 +34,14 @@ from contracts.retraining import RetrainingRequest
 from contracts.service import ServiceName
 from contracts.settings import AppSettings
 from models.bundle import BundleError
-from models.promotion import make_live, roll_back
+from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
 from training.background import start
 from training.runs import Runs
 
 SHOWN_FINDINGS = 20
 SHOWN_RUNS = 10
+MOST_TEMPLATES = 500
 STATES = ("needs-review", "open", "escalated", "unsure", "confirmed", "false-positive", "expected")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -52,6 +55,8 @@ EXPIRIES = {"": 0, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 
 Text = Annotated[str, Form(max_length=500)]
 Service = Annotated[ServiceName, Path()]
+Unit = Annotated[Literal["rate", "alerts-per-day"], Query()]
+Amount = Annotated[float | None, Query(ge=0)]
 Next = Annotated[str, Query(max_length=500)]
 Author = Annotated[str, Form(max_length=100)]
 
@@ -81,6 +86,8 @@ class Pages:
             ("/ui/services", self.services),
             ("/ui/services/{service}", self.service),
             ("/ui/services/{service}/runs", self.runs),
+            ("/ui/services/{service}/budget", self.budget_page),
+            ("/ui/services/{service}/templates", self.templates),
             ("/ui/try", self.try_page),
             ("/ui/audit", self.audit),
             (SIGN_IN, self.sign_in_page),
@@ -93,6 +100,7 @@ class Pages:
             ("/ui/services/{service}/cancel", self.cancel),
             ("/ui/services/{service}/promote", self.promote),
             ("/ui/services/{service}/rollback", self.rollback),
+            ("/ui/services/{service}/budget", self.budget),
             (SIGN_IN, self.sign_in),
             (SIGN_OUT, self.sign_out),
         ):
@@ -257,6 +265,60 @@ class Pages:
         author = acting(request, author, reason)
         return self._moved(roll_back(self._settings, self._registry(), service, author, reason))
 
+    def budget_page(self, request: Request, service: Service, unit: Unit = "rate", amount: Amount = None) -> Response:
+        """What another budget would mean."""
+        return self._page(
+            request, "budget.html", service=service, unit=unit, amount=amount, seen=self.preview(service, unit, amount)
+        )
+
+    def preview(self, service: str, unit: str, amount: float | None) -> Preview:
+        """What the last day would have been with another budget; None: with the one there is.
+
+        Raises:
+            HTTPException: 404: there is no live bundle.
+        """
+        pointer = self.reading.view.pointers.get(service)
+        if pointer is None:
+            raise HTTPException(404, f"{service} has no live bundle")
+        rate, a_day = _budget(unit, amount)
+        live = self._registry().load(service, pointer.version)
+        return preview(self.store, live, rate=rate, alerts_per_day=a_day)
+
+    def budget(
+        self,
+        request: Request,
+        service: Service,
+        unit: Annotated[Literal["rate", "alerts-per-day"], Form()],
+        amount: Annotated[float, Form(ge=0)],
+        token: Text,
+        author: Author = "",
+        reason: Text = "",
+    ) -> Response:
+        """Set another budget."""
+        forms.check(request, token)
+        author = acting(request, author, f"{amount:g} {unit}: {reason}")
+        means = (self._settings, self._registry(), service, author, reason or "budget")
+        rate, a_day = _budget(unit, amount)
+        return self._moved(change_budget(*means, rate=rate, alerts_per_day=a_day))
+
+    def templates(
+        self, request: Request, service: Service, words: Annotated[str, Query(max_length=200)] = ""
+    ) -> Response:
+        """A service's catalogue."""
+        view = self.reading.view
+        known = [one for one in view.templates.get(service, {}).values() if words.lower() in one.text.lower()]
+        known.sort(key=lambda one: one.text)
+        others = Counter(view.resolve(service, one.id) for one in known if one.alias_of)
+        roots = [one for one in known if not one.alias_of]
+        return self._page(
+            request,
+            "templates.html",
+            service=service,
+            words=words,
+            count=len(roots),
+            rows=[(one, others[one.id]) for one in roots[:MOST_TEMPLATES]],
+        )
+
     def _moved(self, pointer: BundlePointer) -> Response:
         self.reading.accept(pointer)
         return self._to_service(pointer.service)
@@ -363,6 +425,11 @@ class Pages:
         response = HTMLResponse(text)
         forms.remember(response, browser, secure=self._secure(request))
         return response
+
+
+def _budget(unit: str, amount: float | None) -> tuple[float | None, float | None]:
+    """The rate, and the alerts a day, of which one is given at most."""
+    return (None, amount) if unit == "alerts-per-day" else (amount, None)
 
 
 def _inside(address: str) -> str:

@@ -228,6 +228,23 @@ class Store:
             found.setdefault(service, [0] * SPARK_HOURS)[hour - last + SPARK_HOURS - 1] = count
         return sorted(found.items(), key=lambda pair: (-sum(pair[1]), pair[0]))[:most]
 
+    def above(self, service: str, score: float) -> tuple[int, int]:
+        """Alerts and findings of the last day of a service's findings with this score or more.
+
+        Findings on traces have scores of their own, and are not counted.
+        """
+        found = (
+            self._db()
+            .execute(
+                "SELECT count(DISTINCT signature), count(*) FROM detections WHERE service = ?1 AND event_ms > "
+                "(SELECT max(last_ms) FROM alerts WHERE service = ?1) - ?2 "
+                "AND json_extract(record, '$.kind') != 'trace' AND json_extract(record, '$.score') >= ?3",
+                (service, 24 * HOUR_MS, score),
+            )
+            .fetchone()
+        )
+        return int(found[0]), int(found[1])
+
     def deeds(self, after: str = "", limit: int = PAGE) -> list[tuple[str, Deed]]:
         """What was done in the console, the latest first, each with the cursor behind it.
 

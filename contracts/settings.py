@@ -12,7 +12,7 @@ from contracts.base import Options
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 Role = Literal["viewer", "engineer", "admin"]
-"""What somebody may do in the console, each all that those before may: look; judge, train and set; change who may."""
+"""What somebody may do in the console, and all that those before may: look; judge, train, set; read the audit trail."""
 
 
 class KafkaOptions(Options):

@@ -119,7 +119,7 @@ def test_roles_part_those_who_look_from_those_who_change(site, method, path, rol
 
 def test_what_changes_something_needs_an_engineer_whatever_its_path():
     assert needed("PUT", "/anything/new") == "engineer"
-    assert needed("POST", "/services/pay/settings") == "admin"
+    assert needed("PUT", "/audit") == "admin"
 
 
 def test_a_viewer_sees_no_button(site):
