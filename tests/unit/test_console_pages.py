@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from console import advice, saying
-from console import pages as module
+from console import service_pages as module
 from console.api import create
 from console.pages import Pages
 from console.store import FORMAT, Query, Store, cursor
