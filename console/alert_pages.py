@@ -16,6 +16,7 @@ from contracts.records import Detection, VerdictScope, VerdictValue
 
 SHOWN_FINDINGS = 20
 STATES = ("needs-review", "open", "escalated", "unsure", "confirmed", "false-positive", "expected")
+HALF_HOUR_MS = 1_800_000
 DAY_MS = 86_400_000
 EXPIRIES = {"": 0, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 
@@ -87,6 +88,7 @@ class AlertPages:
             values=get_args(VerdictValue),
             scopes=get_args(VerdictScope),
             expiries=EXPIRIES,
+            dashboard=self._dashboard(alert.newest),
         )
 
     def verdict(
@@ -113,6 +115,12 @@ class AlertPages:
         forms.check(request, token)
         author = acting(request, author, "taken back")
         return self._back(self.judge.undo(detection, author, now_ms())[0])
+
+    def _dashboard(self, found: Detection) -> str:
+        """Where Grafana shows the hour around a finding; empty: nobody said where Grafana is."""
+        grafana, at = self._site.settings.web.grafana.rstrip("/"), found.detected_ms
+        around = {"var-service": found.service, "from": at - HALF_HOUR_MS, "to": at + HALF_HOUR_MS}
+        return f"{grafana}/d/logcanary-service?{urlencode(around)}" if grafana else ""
 
     def _back(self, found: Detection) -> Response:
         return RedirectResponse(f"/ui/alerts/{quote(found.service)}/{found.signature}", 303)

@@ -100,6 +100,8 @@ class WebOptions(Options):
     exporter_port: Port = 9464
     console_port: Port = 8080
     prometheus_port: Port = 9090
+    grafana: str = Field(default="", pattern=r"^(https?://[^\s\"'<>]+)?$")
+    """Where browsers reach Grafana; pages link to it. Empty: they do not."""
     access_file: str = ""
     """Who may use the console, as ``logcanary access add`` writes it: a name, a role and a token's SHA-256 a line."""
     proxy_header: str = ""

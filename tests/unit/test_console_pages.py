@@ -14,6 +14,7 @@ from console.api import create
 from console.pages import Pages
 from console.store import FORMAT, Query, Store, cursor
 from contracts.records import Before, BundlePointer, Expected, Template
+from contracts.settings import WebOptions
 from models.registry import Registry
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
@@ -192,6 +193,19 @@ def test_the_first_page_is_the_alerts(client, store):
     for words in ("the odd line", "came before", "should have come", "0.7100", "partition 0 offset 1"):
         assert words in text
     assert "Nothing fits" in client.get("/ui/alerts?service=pay").text
+
+
+def test_an_alert_leads_to_the_dashboard_at_its_time(client, store, tmp_path, reading):
+    filled(store, detected_ms=T0)
+    assert "Dashboard" not in client.get(ALERT).text
+    web = alone(tmp_path).web.model_copy(update={"grafana": "http://127.0.0.1:3000/"})
+    settings = alone(tmp_path).model_copy(update={"web": web})
+    with TestClient(create(settings, Pages(settings, store, reading)), base_url="http://127.0.0.1:8080") as linked:
+        text = linked.get(ALERT).text
+    around = f"from={T0 - 1_800_000}&amp;to={T0 + 1_800_000}"
+    assert f'href="http://127.0.0.1:3000/d/logcanary-service?var-service=web&amp;{around}"' in text
+    with pytest.raises(ValueError, match="grafana"):
+        WebOptions(grafana="javascript:alert(1)")
 
 
 def test_a_verdict_settles_an_alert_and_can_be_taken_back(client, store, reading):
