@@ -1,9 +1,11 @@
 """Pages of services: their bundles, whether those fit, trainings, budgets, templates; lines pasted to be tried."""
 
+import math
 from collections import Counter
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+import numpy as np
 from fastapi import Form, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
@@ -18,6 +20,7 @@ from contracts.records import BundlePointer
 from contracts.retraining import RetrainingRequest
 from contracts.service import ServiceName
 from models.bundle import BundleError
+from models.drift import EDGES, counts
 from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
 from training.background import start
@@ -66,6 +69,7 @@ class ServicePages:
         pointer = self._site.reading.view.pointers.get(service)
         advice, problem = self._advice()
         registry = self._registry()
+        live = _manifest(registry, service, pointer.version)[0] if pointer else None
         versions = registry.versions(service)[::-1]
         return self._site.page(
             request,
@@ -75,6 +79,7 @@ class ServicePages:
             advice=advice.get(service),
             problem=problem,
             runs=self._runs().newest(service, SHOWN_RUNS),
+            distribution=distribution(live, self._site.store.surprises(service)) if live else [],
             models=[(version, *_manifest(registry, service, version)) for version in versions[:10]],
         )
 
@@ -205,6 +210,26 @@ class ServicePages:
 
     def _registry(self) -> Registry:
         return Registry.of(self._site.settings)
+
+
+def distribution(live: Manifest, found: list[float]) -> list[tuple[str, float, int, list[str]]]:
+    """How surprising windows were when a bundle was learnt, and findings are now.
+
+    Args:
+        live: the bundle.
+        found: nats of findings.
+
+    Returns:
+        For each bin of ``models.drift.EDGES``: its nats in words, the share of held-back windows, how many findings,
+        and which thresholds lie in it.
+    """
+    bars = {kind: live.metrics.get(f"threshold_{kind}_nats") for kind in ("session", "stream")} | live.bars
+    now, rows = counts(np.array(found, np.float32)), []
+    for low, high, share, count in zip((0.0, *EDGES), (*EDGES, math.inf), live.surprises, now, strict=False):
+        words = f"{low:g} to {high:g}" if high < math.inf else f"{low:g} and more"
+        here = [kind for kind, bar in bars.items() if bar is not None and low <= bar < high]
+        rows.append((words, share, count, here))
+    return rows
 
 
 def _budget(unit: str, amount: float | None) -> tuple[float | None, float | None]:

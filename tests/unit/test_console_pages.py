@@ -12,6 +12,7 @@ from console import advice, saying
 from console import service_pages as module
 from console.api import create
 from console.pages import Pages
+from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
 from contracts.records import Before, BundlePointer, Expected, Template
 from contracts.settings import WebOptions
@@ -392,6 +393,20 @@ def live(reading, tmp_path):
     reading.view.pointers["shop"] = pointer(bundle.manifest.version)
     reading.view.settings["shop"] = NGRAM
     return bundle
+
+
+def test_how_surprising_windows_are_is_drawn_beside_the_threshold(client, store, reading, tmp_path):
+    bundle = live(reading, tmp_path)
+    store.add([found(n, service="shop", surprise=9.0 if n else 0.5) for n in range(4)], {}, ControlView())
+    rows = distribution(bundle.manifest, store.surprises("shop"))
+    assert [row[2] for row in rows] == [0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert abs(sum(row[1] for row in rows) - 1) < 1e-6
+    bar = bundle.manifest.metrics["threshold_session_nats"]
+    words = next(row[0] for row in rows if "session" in row[3])
+    low, _, high = words.replace("and more", "to inf").partition(" to ")
+    assert float(low) <= bar < float(high)
+    page = client.get("/ui/services/shop").text
+    assert '<th scope="row">8 and more</th>' in page
 
 
 def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
