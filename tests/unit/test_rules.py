@@ -21,7 +21,7 @@ OTHERS = {
     "up",
     "ALERTS",
     "alertmanager_notifications_failed_total",
-    # Read off a running Flink 2.2.1; tests/e2e/test_whole_way.py asks the real ones.
+    # Read off a running Flink 2.2.1; tests/e2e/test_dashboards.py asks the real one.
     "flink_jobmanager_job_numRestarts",
     "flink_jobmanager_job_numberOfCompletedCheckpoints",
     "flink_jobmanager_job_numberOfFailedCheckpoints",
