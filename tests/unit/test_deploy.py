@@ -241,6 +241,7 @@ def test_compose_starts_the_local_stacks_entry_points_with_its_settings(
                 environment.setenv(name, value)
             settings = AppSettings()  # a misspelt name is an error
         assert settings.flink.rest == f"http://jobmanager:{USUAL['flink']}"
+        assert settings.web.exporter_url == f"http://exporter:{settings.web.exporter_port}"
     for service in services.values():
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
@@ -260,7 +261,6 @@ def test_the_console_of_compose_lets_nobody_in_who_is_not_named(monkeypatch: pyt
     # Who may use it is in no commit and in no image.
     assert (PROJECT / folder / ".gitignore").read_text().splitlines()[-2:] == ["*", "!.gitignore"]
     assert folder.removeprefix("./") in (PROJECT / ".dockerignore").read_text().splitlines()
-    assert web.exporter_url == f"http://exporter:{web.exporter_port}"
     assert console["ports"] == [f"127.0.0.1:{USUAL['console']}:{web.console_port}"]
     assert console["build"]["args"] == {"KIND": "all"}, "trainings need torch"
 

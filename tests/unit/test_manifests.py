@@ -1,6 +1,7 @@
 """Compose and Kubernetes: closed and limited, valid, and with settings that LogCanary's own classes take."""
 
 import re
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -239,6 +240,19 @@ def test_every_secret_is_in_the_instructions() -> None:
     page = (PROJECT / "docs" / "deployment.md").read_text()
     wanted = {volume["secret"]["secretName"] for pod in pods() for volume in pod["volumes"] if "secret" in volume}
     assert wanted == set(re.findall(r"create secret generic (\S+)", page))
+
+
+def test_settings_in_the_instructions_are_taken_by_logcanary(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        AppSettings(**tomllib.loads(block))
+    variables = re.findall(r"^(LOGCANARY_\w+): (.*)$", page, flags=re.MULTILINE)
+    assert len(variables) == 2
+    for name, value in variables:
+        monkeypatch.setenv(name, value)
+    AppSettings()
 
 
 def test_jars_of_the_operators_image_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
