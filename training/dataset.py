@@ -187,7 +187,7 @@ class _Reviews:
         if not self._judged:
             return
         names = events.frame["session"]
-        for name in names.filter(names.is_in(list(self._judged))).unique().to_list():
+        for name in names.filter(names.is_in(list(self._judged))).unique(maintain_order=True).to_list():
             self._parts.setdefault(name, []).append(events.take(np.flatnonzero((names == name).to_numpy())))
 
     def sessions(self, topic: str) -> tuple[Reviewed, ...]:
