@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from cli import (
+    access,
     advising,
     archiving,
     deadletters,
@@ -101,6 +102,7 @@ app.command(rich_help_panel=STACK)(stack.down)
 app.command(rich_help_panel=STACK)(stack.status)
 app.command(rich_help_panel=STACK)(stack.logs)
 app.add_typer(process.app, name="run", rich_help_panel=STACK)
+app.add_typer(access.app, name="access", rich_help_panel=STACK)
 
 app.add_typer(job.app, name="job", rich_help_panel=FLOW)
 app.command(rich_help_panel=FLOW)(send.replay)

@@ -44,10 +44,13 @@ def exporter(context: typer.Context) -> None:
 
 @app.command()
 def console(context: typer.Context) -> None:
-    """Serve the HTTP interface on this machine's loopback: retraining, bundles, advice.
+    """Serve the pages and the HTTP interface: alerts, verdicts, services, trainings, bundles.
 
-    Example:
+    Off loopback it answers only those whom web.access_file or a proxy names.
+
+    Examples:
       logcanary run console -o web.console_port=8080
+      logcanary run console -o web.host=0.0.0.0 -o web.access_file=people
     """
     from console.serving import run
 

@@ -2,14 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import FastAPI, HTTPException, Query
+from fastapi import FastAPI, HTTPException, Query, Request
 
-from console.pages import Pages, now_ms
+from console.audit import acting
+from console.budgets import Preview
+from console.pages import Amount, Pages, Service, Unit, now_ms, said
 from console.saying import Say
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from contracts.base import Record
-from contracts.records import Detection, Verdict
+from contracts.records import Deed, Detection, Template, Verdict
 from models.alerts import Alert
 
 
@@ -57,6 +59,14 @@ class Known(Record):
         return cls(**{name: getattr(alert, name) for name in cls.model_fields})
 
 
+class Deeds(Record):
+    """What was done in the console, the latest first."""
+
+    deeds: tuple[Deed, ...]
+    after: str = ""
+    """Give it back to get the next page; empty: there is none."""
+
+
 def add_to(app: FastAPI, pages: Pages) -> None:
     """Serve alerts, and take verdicts."""
 
@@ -72,7 +82,7 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         return Page(alerts=tuple(map(Listed.of, rows[:PAGE])), after=cursor(rows[PAGE - 1]) if len(rows) > PAGE else "")
 
     @app.get("/alerts/{service}/{signature}", tags=["alerts"])
-    def alert(service: str, signature: str) -> Known:
+    def alert(service: Service, signature: str) -> Known:
         """What is known of one alert, with its newest and its worst finding."""
         found = pages.store.alert(service, signature, pages.reading.view)
         if found is None:
@@ -80,11 +90,29 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         return Known.of(found[0])
 
     @app.post("/detections/{detection}/verdict", tags=["alerts"])
-    def say(detection: str, asked: Say) -> Verdict:
+    def say(request: Request, detection: str, asked: Say) -> Verdict:
         """Say what a detection is; it takes effect in the running job at once, and in the next training."""
-        return pages.judge.say(detection, asked, now_ms())[1]
+        author = acting(request, asked.author, said(asked.value, asked.scope, asked.reason))
+        return pages.judge.say(detection, asked.model_copy(update={"author": author}), now_ms())[1]
 
     @app.delete("/detections/{detection}/verdict", tags=["alerts"])
-    def undo(detection: str, author: Annotated[str, Query(min_length=1, max_length=100)]) -> Verdict:
+    def undo(request: Request, detection: str, author: Annotated[str, Query(max_length=100)] = "") -> Verdict:
         """Take back what was said of a detection."""
+        author = acting(request, author, "taken back")
         return pages.judge.undo(detection, author, now_ms())[1]
+
+    @app.get("/services/{service}/budget", tags=["models"])
+    def budget(service: Service, unit: Unit = "rate", amount: Amount = None) -> Preview:
+        """What the last day's alerts would have been with another budget; without an amount: with the one there is."""
+        return pages.preview(service, unit, amount)
+
+    @app.get("/services/{service}/templates", tags=["services"])
+    def templates(service: Service) -> list[Template]:
+        """A service's catalogue, aliases included."""
+        return sorted(pages.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
+
+    @app.get("/audit", tags=["audit"])
+    def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:
+        """Who did what, the latest first; 50 at a time; for admins."""
+        deeds, more = pages.deeds(after)
+        return Deeds(deeds=tuple(deeds), after=more)

@@ -5,19 +5,21 @@
 ``GET /openapi.json`` describes all of it, with examples. Times are milliseconds since 1970 UTC.
 """
 
+from collections.abc import Callable
 from importlib.metadata import version as version_of
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Response
+from fastapi import FastAPI, Path, Request, Response
 from pydantic import Field
 
-from console import alerts
+from console import alerts, audit
+from console.access import Access
 from console.advice import advise_all, seen
 from console.guard import Guard
 from console.pages import Pages
 from console.problems import install
 from contracts.base import Record
-from contracts.records import BundlePointer
+from contracts.records import BundlePointer, Deed
 from contracts.retraining import RetrainingRequest, Run, Wanted
 from contracts.service import ServiceName
 from contracts.settings import AppSettings
@@ -30,27 +32,34 @@ from training.background import start
 from training.runs import Runs
 
 Service = Annotated[ServiceName, Path(description="A topic's name after its prefix.", examples=["pay"])]
-Author = Annotated[str, Field(min_length=1, max_length=100, examples=["ada"])]
+Author = Annotated[str, Field(max_length=100, examples=["ada"])]
+"""Who acts; those who are signed in may leave it out."""
 Reason = Annotated[str, Field(max_length=500, examples=["after release 1.4"])]
 
 
 class Promotion(Record):
     """Who moves a pointer, and why."""
 
-    author: Author
+    author: Author = ""
     reason: Reason = ""
 
 
 class Budget(Record):
     """Another budget of false alarms: one of the three."""
 
-    author: Author
+    author: Author = ""
     reason: Reason = "budget"
     false_alarm_rate: float | None = Field(default=None, ge=0, le=0.5, examples=[0.001])
     """Share of normal sessions that may be raised."""
     alerts_per_day: float | None = Field(default=None, ge=0)
     bars: dict[str, float] = Field(default_factory=dict)
     """Thresholds by hand in nats, for ``session`` or ``stream``."""
+
+
+class Asked(Wanted):
+    """A training, as it is asked for here."""
+
+    author: Author = ""
 
 
 class Model(Record):
@@ -77,12 +86,13 @@ class Health(Record):
     version: str
 
 
-def create(settings: AppSettings, pages: Pages | None = None) -> FastAPI:
+def create(settings: AppSettings, pages: Pages | None = None, put: Callable[[Deed], None] = audit.say) -> FastAPI:
     """Make the application.
 
     Args:
-        settings: where Kafka, HDFS and the exporter are.
+        settings: where Kafka, HDFS and the exporter are, and who may ask.
         pages: served with it; None: the interface alone.
+        put: takes what was done, for the audit trail.
     """
     app = FastAPI(
         title="LogCanary",
@@ -91,7 +101,8 @@ def create(settings: AppSettings, pages: Pages | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )  # their pages come from elsewhere
-    app.add_middleware(Guard)
+    app.add_middleware(Guard, access=pages.access if pages else Access(settings.web))
+    app.add_middleware(audit.Audited, put=put)
     install(app)
     _health(app, settings)
     _services(app, settings)
@@ -142,9 +153,10 @@ def _watched(service: str, pointer: BundlePointer | None, advice: Advice | None)
 
 def _retraining(app: FastAPI, settings: AppSettings) -> None:
     @app.post("/services/{service}/retraining", status_code=202, tags=["retraining"])
-    def retrain(service: Service, asked: Wanted, response: Response) -> Run:
+    def retrain(request: Request, service: Service, asked: Asked, response: Response) -> Run:
         """Train a service from its archive, in a process of its own; 409 while it is being trained."""
-        run = start(settings, RetrainingRequest(service=service, **asked.model_dump()))
+        author = audit.acting(request, asked.author, asked.reason)
+        run = start(settings, RetrainingRequest(service=service, **asked.model_dump() | {"author": author}))
         response.headers["Location"] = f"/services/{service}/retraining/{run.id}"
         return run
 
@@ -159,8 +171,9 @@ def _retraining(app: FastAPI, settings: AppSettings) -> None:
         return Runs.of(settings).get(service, training)
 
     @app.delete("/services/{service}/retraining/{training}", status_code=202, tags=["retraining"])
-    def cancel(service: Service, training: str, author: Author) -> Run:
+    def cancel(request: Request, service: Service, training: str, author: Author = "") -> Run:
         """Cancel a training: it stops within seconds, and nothing is published."""
+        author = audit.acting(request, author, f"cancel {training}")
         return Runs.of(settings).cancel(service, training, author)
 
 
@@ -173,18 +186,20 @@ def _models(app: FastAPI, settings: AppSettings) -> None:
         return [Model(version=one, live=one == live) for one in Registry.of(settings).versions(service)]
 
     @app.post("/services/{service}/models/{version}/promotion", tags=["models"])
-    def promote(service: Service, version: str, asked: Promotion) -> BundlePointer:
+    def promote(request: Request, service: Service, version: str, asked: Promotion) -> BundlePointer:
         """Make a bundle live; 409 where the gate found it worse and no reason is given."""
-        return make_live(settings, Registry.of(settings), service, version, asked.author, asked.reason)
+        author = audit.acting(request, asked.author, f"{version}: {asked.reason}")
+        return make_live(settings, Registry.of(settings), service, version, author, asked.reason)
 
     @app.post("/services/{service}/budget", tags=["models"])
-    def budget(service: Service, asked: Budget) -> BundlePointer:
+    def budget(request: Request, service: Service, asked: Budget) -> BundlePointer:
         """Give the live bundle thresholds for another budget; nothing is learnt, nothing restarts."""
+        author = audit.acting(request, asked.author, asked.reason)
         return change_budget(
             settings,
             Registry.of(settings),
             service,
-            asked.author,
+            author,
             asked.reason,
             rate=asked.false_alarm_rate,
             alerts_per_day=asked.alerts_per_day,
@@ -192,6 +207,7 @@ def _models(app: FastAPI, settings: AppSettings) -> None:
         )
 
     @app.post("/services/{service}/rollback", tags=["models"])
-    def rollback(service: Service, asked: Promotion) -> BundlePointer:
+    def rollback(request: Request, service: Service, asked: Promotion) -> BundlePointer:
         """Make the bundle live again that was live before this one."""
-        return roll_back(settings, Registry.of(settings), service, asked.author, asked.reason)
+        author = audit.acting(request, asked.author, asked.reason)
+        return roll_back(settings, Registry.of(settings), service, author, asked.reason)

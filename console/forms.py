@@ -1,7 +1,7 @@
 """Forms that another site cannot send: each carries a token that only a page of this console can know.
 
-The token is a keyed hash of a random cookie. The cookie goes with requests from this site alone (SameSite=Strict), no
-script can read it, and the key is made anew with each start; where either does not fit, the form is shown again.
+The token is a keyed hash of a random cookie. No script can read the cookie, and forms of other sites go without it
+(SameSite=Lax: a link from a notification brings it along); the key is made anew with each start.
 """
 
 import hashlib
@@ -20,9 +20,16 @@ def visitor(request: Request) -> str:
     return found if len(found) == 43 else secrets.token_urlsafe(32)
 
 
-def remember(response: Response, name: str) -> None:
-    """Give the browser its name back."""
-    response.set_cookie(COOKIE, name, httponly=True, samesite="strict", path="/")
+def remember(response: Response, name: str, cookie: str = COOKIE, *, secure: bool = False) -> None:
+    """Give the browser its name, or another secret, back.
+
+    Args:
+        response: what it is sent with.
+        name: the secret.
+        cookie: under which name.
+        secure: whether the browser speaks TLS: then it never sends the cookie in the open.
+    """
+    response.set_cookie(cookie, name, httponly=True, samesite="lax", path="/", secure=secure)
 
 
 def token(name: str) -> str:

@@ -5,39 +5,43 @@ log is escaped by the templates, and the content-security policy allows no scrip
 """
 
 import getpass
+import re
 import time
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlencode
 
-from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi import FastAPI, Form, HTTPException, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, FileSystemLoader, select_autoescape
 
 from console import forms
+from console.access import SESSION_COOKIE, Access
 from console.advice import ExporterError, advise_all, seen
+from console.audit import acting
+from console.budgets import Preview, preview
+from console.guard import SIGN_IN, SIGN_OUT
 from console.reading import Reading
+from console.rendering import HERE, render
 from console.saying import Judge, Say
 from console.store import PAGE, Row, Store, cursor
 from console.store import Query as Asked
 from console.trying import MOST_BYTES, try_lines
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer, Detection, VerdictScope, VerdictValue
+from contracts.records import BundlePointer, Deed, Detection, VerdictScope, VerdictValue
 from contracts.retraining import RetrainingRequest
 from contracts.service import ServiceName
 from contracts.settings import AppSettings
 from models.bundle import BundleError
-from models.promotion import make_live, roll_back
+from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
-from models.sentences import clock
 from training.background import start
 from training.runs import Runs
 
-HERE = Path(__file__).parent
 SHOWN_FINDINGS = 20
 SHOWN_RUNS = 10
+MOST_TEMPLATES = 500
 STATES = ("needs-review", "open", "escalated", "unsure", "confirmed", "false-positive", "expected")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
@@ -50,7 +54,11 @@ DAY_MS = 86_400_000
 EXPIRIES = {"": 0, "1d": DAY_MS, "7d": 7 * DAY_MS, "30d": 30 * DAY_MS}
 
 Text = Annotated[str, Form(max_length=500)]
-Author = Annotated[str, Form(min_length=1, max_length=100)]
+Service = Annotated[ServiceName, Path()]
+Unit = Annotated[Literal["rate", "alerts-per-day"], Query()]
+Amount = Annotated[float | None, Query(ge=0)]
+Next = Annotated[str, Query(max_length=500)]
+Author = Annotated[str, Form(max_length=100)]
 
 
 class Pages:
@@ -65,10 +73,7 @@ class Pages:
     def __init__(self, settings: AppSettings, store: Store, reading: Reading) -> None:
         self._settings, self.store, self.reading = settings, store, reading
         self.judge = Judge(settings, store, reading)
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"), autoescape=select_autoescape(default=True), trim_blocks=True
-        )
-        self._templates.filters |= {"clock": clock, "ago": ago, "spark": spark, "bars": bars, "url": quote}
+        self.access = Access(settings.web)
 
     def add_to(self, app: FastAPI) -> None:
         """Serve the pages under ``/ui``, and what they are drawn with under ``/static``."""
@@ -81,7 +86,11 @@ class Pages:
             ("/ui/services", self.services),
             ("/ui/services/{service}", self.service),
             ("/ui/services/{service}/runs", self.runs),
+            ("/ui/services/{service}/budget", self.budget_page),
+            ("/ui/services/{service}/templates", self.templates),
             ("/ui/try", self.try_page),
+            ("/ui/audit", self.audit),
+            (SIGN_IN, self.sign_in_page),
         ):
             app.add_api_route(path, page, methods=["GET"], include_in_schema=False, response_class=HTMLResponse)
         for path, act in (
@@ -91,6 +100,9 @@ class Pages:
             ("/ui/services/{service}/cancel", self.cancel),
             ("/ui/services/{service}/promote", self.promote),
             ("/ui/services/{service}/rollback", self.rollback),
+            ("/ui/services/{service}/budget", self.budget),
+            (SIGN_IN, self.sign_in),
+            (SIGN_OUT, self.sign_out),
         ):
             app.add_api_route(path, act, methods=["POST"], include_in_schema=False, response_class=RedirectResponse)
         app.add_api_route(
@@ -141,7 +153,7 @@ class Pages:
         except ValueError:
             raise HTTPException(422, "after: this is no page's end; leave it out to begin anew") from None
 
-    def alert(self, request: Request, service: str, signature: str) -> Response:
+    def alert(self, request: Request, service: Service, signature: str) -> Response:
         """What is known of one alert."""
         found = self.store.alert(service, signature, self.reading.view)
         if found is None:
@@ -166,8 +178,8 @@ class Pages:
         request: Request,
         detection: str,
         value: Annotated[VerdictValue, Form()],
-        author: Author,
         token: Text,
+        author: Author = "",
         reason: Text = "",
         scope: Annotated[VerdictScope, Form()] = "template",
         expires: Annotated[str, Form()] = "",
@@ -176,12 +188,14 @@ class Pages:
         forms.check(request, token)
         if expires not in EXPIRIES:
             raise HTTPException(422, f"expires: one of {', '.join(filter(None, EXPIRIES))}, or empty")
+        author = acting(request, author, said(value, scope, reason))
         asked = Say(value=value, author=author, reason=reason, scope=scope, lasts_ms=EXPIRIES[expires])
         return self._back(self.judge.say(detection, asked, now_ms())[0])
 
-    def undo(self, request: Request, detection: str, author: Author, token: Text) -> Response:
+    def undo(self, request: Request, detection: str, token: Text, author: Author = "") -> Response:
         """Take back what was said of a detection."""
         forms.check(request, token)
+        author = acting(request, author, "taken back")
         return self._back(self.judge.undo(detection, author, now_ms())[0])
 
     def _back(self, found: Detection) -> Response:
@@ -198,7 +212,7 @@ class Pages:
         rows.sort(key=lambda row: (not (row[2] and row[2].retrain), row[0]))
         return self._page(request, "services.html", rows=rows, problem=problem)
 
-    def service(self, request: Request, service: str) -> Response:
+    def service(self, request: Request, service: Service) -> Response:
         """One service: its bundle, whether that fits, its trainings."""
         pointer = self.reading.view.pointers.get(service)
         advice, problem = self._advice()
@@ -215,33 +229,95 @@ class Pages:
             models=[(version, *_manifest(registry, service, version)) for version in versions[:10]],
         )
 
-    def runs(self, request: Request, service: str) -> Response:
+    def runs(self, request: Request, service: Service) -> Response:
         """Its trainings alone, as the page asks for them again and again."""
         return self._page(request, "runs.html", service=service, runs=self._runs().newest(service, SHOWN_RUNS))
 
-    def retrain(self, request: Request, service: str, author: Author, token: Text, reason: Text = "") -> Response:
+    def retrain(
+        self, request: Request, service: Service, token: Text, author: Author = "", reason: Text = ""
+    ) -> Response:
         """Train a service."""
         forms.check(request, token)
+        author = acting(request, author, reason)
         start(self._settings, RetrainingRequest(service=service, author=author, reason=reason or "asked for"))
         return self._to_service(service)
 
-    def cancel(self, request: Request, service: str, training: Text, author: Author, token: Text) -> Response:
+    def cancel(self, request: Request, service: Service, training: Text, token: Text, author: Author = "") -> Response:
         """Cancel a training."""
         forms.check(request, token)
+        author = acting(request, author, f"cancel {training}")
         self._runs().cancel(service, training, author)
         return self._to_service(service)
 
     def promote(
-        self, request: Request, service: str, version: Text, author: Author, token: Text, reason: Text = ""
+        self, request: Request, service: Service, version: Text, token: Text, author: Author = "", reason: Text = ""
     ) -> Response:
         """Make a bundle live."""
         forms.check(request, token)
+        author = acting(request, author, f"{version}: {reason}")
         return self._moved(make_live(self._settings, self._registry(), service, version, author, reason))
 
-    def rollback(self, request: Request, service: str, author: Author, token: Text, reason: Text = "") -> Response:
+    def rollback(
+        self, request: Request, service: Service, token: Text, author: Author = "", reason: Text = ""
+    ) -> Response:
         """Go back to the bundle before."""
         forms.check(request, token)
+        author = acting(request, author, reason)
         return self._moved(roll_back(self._settings, self._registry(), service, author, reason))
+
+    def budget_page(self, request: Request, service: Service, unit: Unit = "rate", amount: Amount = None) -> Response:
+        """What another budget would mean."""
+        return self._page(
+            request, "budget.html", service=service, unit=unit, amount=amount, seen=self.preview(service, unit, amount)
+        )
+
+    def preview(self, service: str, unit: str, amount: float | None) -> Preview:
+        """What the last day would have been with another budget; None: with the one there is.
+
+        Raises:
+            HTTPException: 404: there is no live bundle.
+        """
+        pointer = self.reading.view.pointers.get(service)
+        if pointer is None:
+            raise HTTPException(404, f"{service} has no live bundle")
+        rate, a_day = _budget(unit, amount)
+        live = self._registry().load(service, pointer.version)
+        return preview(self.store, live, rate=rate, alerts_per_day=a_day)
+
+    def budget(
+        self,
+        request: Request,
+        service: Service,
+        unit: Annotated[Literal["rate", "alerts-per-day"], Form()],
+        amount: Annotated[float, Form(ge=0)],
+        token: Text,
+        author: Author = "",
+        reason: Text = "",
+    ) -> Response:
+        """Set another budget."""
+        forms.check(request, token)
+        author = acting(request, author, f"{amount:g} {unit}: {reason}")
+        means = (self._settings, self._registry(), service, author, reason or "budget")
+        rate, a_day = _budget(unit, amount)
+        return self._moved(change_budget(*means, rate=rate, alerts_per_day=a_day))
+
+    def templates(
+        self, request: Request, service: Service, words: Annotated[str, Query(max_length=200)] = ""
+    ) -> Response:
+        """A service's catalogue."""
+        view = self.reading.view
+        known = [one for one in view.templates.get(service, {}).values() if words.lower() in one.text.lower()]
+        known.sort(key=lambda one: one.text)
+        others = Counter(view.resolve(service, one.id) for one in known if one.alias_of)
+        roots = [one for one in known if not one.alias_of]
+        return self._page(
+            request,
+            "templates.html",
+            service=service,
+            words=words,
+            count=len(roots),
+            rows=[(one, others[one.id]) for one in roots[:MOST_TEMPLATES]],
+        )
 
     def _moved(self, pointer: BundlePointer) -> Response:
         self.reading.accept(pointer)
@@ -283,14 +359,87 @@ class Pages:
     def _registry(self) -> Registry:
         return Registry.of(self._settings)
 
+    # -- who asks ----------------------------------------------------------------------------------------------------
+
+    def audit(self, request: Request, after: Annotated[str, Query(max_length=100)] = "") -> Response:
+        """Who did what."""
+        deeds, more = self.deeds(after)
+        return self._page(request, "audit.html", deeds=deeds, more=more)
+
+    def deeds(self, after: str) -> tuple[list[Deed], str]:
+        """A page of what was done, and where the next begins; empty: there is none.
+
+        Raises:
+            HTTPException: 422: the cursor is none.
+        """
+        try:
+            found = self.store.deeds(after, PAGE + 1)
+        except ValueError:
+            raise HTTPException(422, "after: this is no page's end; leave it out to begin anew") from None
+        return [deed for _, deed in found[:PAGE]], found[PAGE - 1][0] if len(found) > PAGE else ""
+
+    def sign_in_page(self, request: Request, next: Next = "") -> Response:
+        """Where a token is typed in."""
+        return self._page(request, "sign_in.html", following=next, wrong=False)
+
+    def sign_in(self, request: Request, secret: Text, token: Text, next: Next = "") -> Response:
+        """Begin a session."""
+        forms.check(request, token)
+        address = request.client.host if request.client else ""
+        begun = self.access.sign_in(secret, address)
+        if begun is None:
+            response = self._page(request, "sign_in.html", following=next, wrong=True)
+            response.status_code = 401
+            return response
+        request.state.person = self.access.person({}, {SESSION_COOKIE: begun}, address)
+        response = RedirectResponse(_inside(next), 303)
+        forms.remember(response, begun, SESSION_COOKIE, secure=self._secure(request))
+        return response
+
+    def sign_out(self, request: Request, token: Text) -> Response:
+        """End the session."""
+        forms.check(request, token)
+        self.access.sign_out(request.cookies.get(SESSION_COOKIE, ""))
+        response = RedirectResponse(SIGN_IN, 303)
+        response.delete_cookie(SESSION_COOKIE, path="/")
+        return response
+
+    def _secure(self, request: Request) -> bool:
+        """Whether the browser speaks TLS, to us or to the proxy before us."""
+        address = request.client.host if request.client else ""
+        told = request.headers.get("x-forwarded-proto") if self.access.is_proxy(address) else ""
+        return "https" in (request.url.scheme, told)
+
     def _page(self, request: Request, name: str, **values: object) -> Response:
-        who = forms.visitor(request)
-        text = self._templates.get_template(name).render(
-            **values, token=forms.token(who), me=user(), waiting=self.store.open_count(), now_ms=now_ms()
+        browser, person = forms.visitor(request), getattr(request.state, "person", None)
+        text = render(
+            name,
+            **values,
+            token=forms.token(browser),
+            person=person,
+            may_act=person is not None and person.may("engineer"),
+            me=(person.name if person else "") or user(),
+            waiting=self.store.open_count(),
+            now_ms=now_ms(),
         )
         response = HTMLResponse(text)
-        forms.remember(response, who)
+        forms.remember(response, browser, secure=self._secure(request))
         return response
+
+
+def _budget(unit: str, amount: float | None) -> tuple[float | None, float | None]:
+    """The rate, and the alerts a day, of which one is given at most."""
+    return (None, amount) if unit == "alerts-per-day" else (amount, None)
+
+
+def _inside(address: str) -> str:
+    """Where to go after signing in: a page of ours, never another site's."""
+    return address if re.fullmatch(r"/ui/[^\\\x00-\x1f]*", address) else "/ui/alerts"
+
+
+def said(value: str, scope: str, reason: str) -> str:
+    """A verdict in short, for the audit trail."""
+    return f"{value} for this {scope}" + (f": {reason}" if reason else "")
 
 
 async def _with_headers(request: Request, follow: Callable[[Request], Any]) -> Response:
@@ -319,37 +468,3 @@ def user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return ""
-
-
-def ago(milliseconds: int, now: int) -> str:
-    """How long ago a time was.
-
-    >>> ago(0, 7_200_000)
-    '2 h'
-    """
-    seconds = max(0, now - milliseconds) // 1000
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
-
-
-def bars(counts: list[int]) -> list[tuple[int, int, int]]:
-    """Left edge, top and height of a bar for each count, 16 apart in a box 24 high.
-
-    >>> bars([0, 2])
-    [(0, 24, 0), (16, 0, 24)]
-    """
-    top = max(counts, default=0) or 1
-    heights = [round(24 * count / top) for count in counts]
-    return [(16 * number, 24 - height, height) for number, height in enumerate(heights)]
-
-
-def spark(counts: list[int]) -> str:
-    """The points of a line through counts, in a box of 96 by 20.
-
-    >>> spark([0, 1, 2])
-    '0,19 48,10 96,1'
-    """
-    top, step = max(counts, default=0) or 1, 96 / max(1, len(counts) - 1)
-    return " ".join(f"{number * step:.0f},{19 - 18 * count / top:.0f}" for number, count in enumerate(counts))

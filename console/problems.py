@@ -1,11 +1,13 @@
-"""What went wrong, as ``application/problem+json`` (RFC 9457): a title, a sentence with the fix, a status."""
+"""What went wrong: a title, a sentence with the fix, a status; as ``application/problem+json`` (RFC 9457) or a page."""
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from console.access import AccessError, TooManyTriesError
 from console.advice import ExporterError
+from console.rendering import render
 from models.bundle import BundleError
 from models.learning import LearnError
 from models.promotion import PromotionError
@@ -26,12 +28,16 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     StorageError: (503, "storage"),
     BrokerUnreachableError: (503, "broker"),
     ExporterError: (503, "exporter"),
+    TooManyTriesError: (429, "too many tries"),
+    AccessError: (503, "access"),
 }
 """The nearest class in an error's ancestry counts."""
 
 
-def problem(status: int, title: str, detail: str, **more: object) -> JSONResponse:
-    """Make the answer."""
+def answer(request: Request, status: int, title: str, detail: str, **more: object) -> Response:
+    """Tell what went wrong, as whoever asked can read it: a browser on a page gets a page."""
+    if request.url.path.startswith("/ui") and "text/html" in request.headers.get("accept", ""):
+        return HTMLResponse(render("problem.html", title=title, detail=detail), status)
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return JSONResponse(body, status, media_type=MEDIA_TYPE)
 
@@ -44,19 +50,19 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> Response:
     status, title = next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
     more: dict[str, object] = {"training": error.run.id} if isinstance(error, BusyError) else {}
-    return problem(status, title, str(error), **more)
+    return answer(request, status, title, str(error), **more)
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return problem(error.status_code, "refused", str(error.detail))
+    return answer(request, error.status_code, "refused", str(error.detail))
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    return problem(422, "invalid request", f"{where}: {first['msg']}")
+    return answer(request, 422, "invalid request", f"{where}: {first['msg']}")

@@ -6,12 +6,14 @@ with Reading(settings, store) as reading:
 
 import logging
 import threading
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from console.store import Store
-from contracts.records import BundlePointer, Detection, Verdict
+from contracts.base import Record
+from contracts.records import BundlePointer, Deed, Detection, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
 from storage.control import ControlView, key_of, read_control
@@ -63,14 +65,14 @@ class Reading:
         ensure_topics(self._settings)
         client: Any = consumer(self._settings, auto_offset_reset="earliest", max_poll_records=MOST_RECORDS)
         try:
-            keys = partitions_of(client, [kafka.control, kafka.detections])
+            keys = partitions_of(client, [kafka.control, kafka.detections, kafka.audit])
             client.assign(keys)
             starts, ends, known = client.beginning_offsets(keys), client.end_offsets(keys), self._store.positions()
             # First what was said, it decides about the alerts; what is said meanwhile comes once more.
             self.view = read_control(self._settings)
             for key in keys:
                 position = ends[key]
-                if key.topic == kafka.detections:  # a topic that was made anew begins again
+                if key.topic != kafka.control:  # a topic that was made anew begins again
                     position = known.get((key.topic, key.partition), 0)
                     position = position if starts[key] <= position <= ends[key] else starts[key]
                 client.seek(key, position)
@@ -80,25 +82,22 @@ class Reading:
             client.close(autocommit=False, timeout_ms=5_000)
 
     def _take(self, batches: dict[Any, list[Any]]) -> None:
-        detections, positions, said = list[Detection](), dict[tuple[str, int], int](), list[Verdict]()
+        kafka = self._settings.kafka
         for key, records in batches.items():
-            if key.topic == self._settings.kafka.control:
-                with self._lock:
-                    applied = [
-                        self.view.apply((one.key or b"").decode("utf-8", "replace"), one.value) for one in records
-                    ]
-                said += [one for one in applied if isinstance(one, Verdict)]
+            if key.topic == kafka.control:
+                self._control(records)
                 continue
-            positions[key.topic, key.partition] = records[-1].offset + 1
-            for record in records:
-                try:
-                    detections.append(Detection.model_validate_json(record.value or b""))
-                except ValidationError as error:
-                    log.warning("%s.%s offset %d: %s", key.topic, key.partition, record.offset, error.error_count())
-        if said:
+            position = {(key.topic, key.partition): records[-1].offset + 1}
+            if key.topic == kafka.audit:
+                self._store.keep({f"{key.partition}-{at}": deed for at, deed in _read(Deed, records)}, position)
+            else:
+                self._store.add([found for _, found in _read(Detection, records)], position, self.view)
+
+    def _control(self, records: list[Any]) -> None:
+        with self._lock:
+            applied = [self.view.apply((one.key or b"").decode("utf-8", "replace"), one.value) for one in records]
+        if said := [one for one in applied if isinstance(one, Verdict)]:
             self._store.say(said, self.view)
-        if positions:
-            self._store.add(detections, positions, self.view)
 
     def accept(self, record: Verdict | BundlePointer) -> None:
         """Take in what this console has just put on the control topic: it comes back behind all that waits to be read.
@@ -109,3 +108,15 @@ class Reading:
             self.view.apply(key_of(record), record.model_dump_json().encode())
             if isinstance(record, Verdict):
                 self._store.say([record], self.view)
+
+
+_Read = TypeVar("_Read", bound=Record)
+
+
+def _read(kind: type[_Read], records: list[Any]) -> Iterator[tuple[int, _Read]]:
+    """Records of a topic with their offsets; what cannot be read is said and left out."""
+    for one in records:
+        try:
+            yield one.offset, kind.model_validate_json(one.value or b"")
+        except ValidationError as error:
+            log.warning("%s.%s offset %d: %s", one.topic, one.partition, one.offset, error.error_count())

@@ -23,7 +23,8 @@ class Say(Record):
     """A verdict as it is asked for."""
 
     value: VerdictValue
-    author: str = Field(min_length=1, max_length=100, examples=["ada"])
+    author: str = Field(default="", max_length=100, examples=["ada"])
+    """Who says it; those who are signed in may leave it out."""
     reason: str = Field(default="", max_length=500)
     scope: VerdictScope = "template"
     lasts_ms: Annotated[int, Field(ge=0)] = 0

@@ -7,40 +7,58 @@ import time
 
 import uvicorn
 
+from console.access import AccessError
 from console.api import create
+from console.audit import Journal
+from console.guard import LOOPBACK
 from console.pages import Pages
 from console.reading import Reading
 from console.store import Store
 from contracts.settings import AppSettings
 from training.schedule import LOOK_SECONDS, start_due
 
-HOST = "127.0.0.1"
-"""Loopback alone, until the interface can tell who asks."""
-
 
 def run(settings: AppSettings, stop: threading.Event) -> None:
-    """Serve on ``web.console_port`` until ``stop`` is set.
+    """Serve on ``web.host`` and ``web.console_port`` until ``stop`` is set.
 
     Raises:
+        AccessError: the access file cannot be used, or there is none and others than this machine could ask.
         OSError: the port is taken; the message names the setting.
     """
-    port = settings.web.console_port
+    web = settings.web
+    host, port = web.host, web.console_port
+    if host not in LOOPBACK and not web.asks:
+        raise AccessError(
+            f"web.host is {host}, and the console would answer anybody: name those who may use it in web.access_file"
+            " (`logcanary access add NAME`), or put a proxy that knows them before it (web.proxy_header)"
+        )
     store = Store(settings.home.absolute() / "console" / "console.db")
     reading = Reading(settings, store)
-    app = create(settings, Pages(settings, store, reading))
-    config = uvicorn.Config(app, host=HOST, port=port, log_level="warning", server_header=False)
+    journal = Journal(settings)
+    app = create(settings, Pages(settings, store, reading), journal.put)
+    # Whom the console trusts to say where a request comes from is web.proxy_addresses, and nobody by default.
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        server_header=False,
+        proxy_headers=False,
+        ssl_certfile=web.tls_certificate or None,
+        ssl_keyfile=web.tls_key or None,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="http")
     thread.start()
     due_at = time.monotonic() + LOOK_SECONDS
-    with reading:
+    with reading, journal:
         while not stop.wait(0.2):
             if time.monotonic() >= due_at:
                 start_due(settings)
                 due_at = time.monotonic() + LOOK_SECONDS
             if not thread.is_alive():
                 raise OSError(
-                    f"the console cannot listen on {HOST}:{port}: set web.console_port (LOGCANARY_WEB__CONSOLE_PORT) "
+                    f"the console cannot listen on {host}:{port}: set web.console_port (LOGCANARY_WEB__CONSOLE_PORT) "
                     "to a free port"
                 )
     server.should_exit = True

@@ -15,12 +15,12 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from contracts.records import Detection, Verdict
+from contracts.records import Deed, Detection, Verdict
 from models.alerts import Alert, group
 from models.verdicts import SETTLED
 from storage.control import ControlView
 
-FORMAT = 1
+FORMAT = 2
 """Of the tables; a store of another format is made anew."""
 MEMBERS = 200
 """Newest findings of an alert that a page shows, and that decide about its state."""
@@ -47,6 +47,7 @@ CREATE TABLE hours (
     service TEXT NOT NULL, signature TEXT NOT NULL, hour INTEGER NOT NULL, count INTEGER NOT NULL,
     PRIMARY KEY (service, signature, hour)) WITHOUT ROWID;
 CREATE INDEX by_hour ON hours (hour, service, count);
+CREATE TABLE deeds (at_ms INTEGER NOT NULL, place TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (at_ms, place));
 CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition));
 """
 
@@ -135,8 +136,19 @@ class Store:
             touched = {(found.service, found.signature) for found in detections if self._insert(db, found)}
             for service, signature in touched:
                 self._state(db, service, signature, view)
-            rows = [(topic, partition, following) for (topic, partition), following in positions.items()]
-            db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", rows)
+            self._read_on(db, positions)
+
+    def keep(self, deeds: Mapping[str, Deed], positions: Mapping[tuple[str, int], int]) -> None:
+        """Take in what was done in the console, by its place on the topic."""
+        with self._db() as db:
+            rows = [(deed.at_ms, place, deed.model_dump_json()) for place, deed in deeds.items()]
+            db.executemany("INSERT OR IGNORE INTO deeds VALUES (?, ?, ?)", rows)
+            self._read_on(db, positions)
+
+    @staticmethod
+    def _read_on(db: sqlite3.Connection, positions: Mapping[tuple[str, int], int]) -> None:
+        rows = [(topic, partition, following) for (topic, partition), following in positions.items()]
+        db.executemany("INSERT OR REPLACE INTO positions VALUES (?, ?, ?)", rows)
 
     def say(self, verdicts: Iterable[Verdict], view: ControlView) -> None:
         """Bring the states of the alerts up to date that verdicts may be about."""
@@ -215,6 +227,38 @@ class Store:
         for service, hour, count in rows:
             found.setdefault(service, [0] * SPARK_HOURS)[hour - last + SPARK_HOURS - 1] = count
         return sorted(found.items(), key=lambda pair: (-sum(pair[1]), pair[0]))[:most]
+
+    def above(self, service: str, score: float) -> tuple[int, int]:
+        """Alerts and findings of the last day of a service's findings with this score or more.
+
+        Findings on traces have scores of their own, and are not counted.
+        """
+        found = (
+            self._db()
+            .execute(
+                "SELECT count(DISTINCT signature), count(*) FROM detections WHERE service = ?1 AND event_ms > "
+                "(SELECT max(last_ms) FROM alerts WHERE service = ?1) - ?2 "
+                "AND json_extract(record, '$.kind') != 'trace' AND json_extract(record, '$.score') >= ?3",
+                (service, 24 * HOUR_MS, score),
+            )
+            .fetchone()
+        )
+        return int(found[0]), int(found[1])
+
+    def deeds(self, after: str = "", limit: int = PAGE) -> list[tuple[str, Deed]]:
+        """What was done in the console, the latest first, each with the cursor behind it.
+
+        Raises:
+            ValueError: ``after`` is no cursor.
+        """
+        at_ms, _, place = after.partition(".")
+        before = (int(at_ms), place) if after else (2**62, "")
+        rows = self._db().execute(
+            "SELECT at_ms, place, record FROM deeds WHERE (at_ms, place) < (?, ?) "
+            "ORDER BY at_ms DESC, place DESC LIMIT ?",
+            (*before, limit),
+        )
+        return [(f"{at}.{place}", Deed.model_validate_json(record)) for at, place, record in rows]
 
     def spark(self, row: Row) -> list[int]:
         """Findings in each of the last hours of an alert's event time, the oldest first: [SPARK_HOURS]."""

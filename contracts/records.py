@@ -275,6 +275,23 @@ class BundlePointer(Record):
     """Newest first."""
 
 
+class Deed(Record):
+    """What somebody did, or tried to do, in the console: a record of ``logcanary.audit``."""
+
+    at_ms: int
+    who: str
+    """Empty: somebody who could not say who they are."""
+    role: str
+    address: str
+    """Where the request came from."""
+    what: str
+    """Method and path."""
+    words: str = ""
+    """What was said or set, in short; never a token or a line of a log."""
+    status: int
+    """Of the answer (HTTP)."""
+
+
 VerdictValue = Literal["confirmed", "false-positive", "expected", "unsure"]
 VerdictScope = Literal["alert", "shape", "signature", "template"]
 """What a verdict covers in its service, the narrowest first. ``alert``: findings on that template in that session

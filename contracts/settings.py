@@ -1,6 +1,7 @@
 """Settings of the whole application: file, environment and flags, read through pydantic-settings."""
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -10,6 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from contracts.base import Options
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Role = Literal["viewer", "engineer", "admin"]
+"""What somebody may do in the console, and all that those before may: look; judge, train, set; read the audit trail."""
 
 
 class KafkaOptions(Options):
@@ -23,6 +26,7 @@ class KafkaOptions(Options):
     statistics: str = "logcanary.statistics"
     deadletters: str = "logcanary.deadletters"
     control: str = "logcanary.control"
+    audit: str = "logcanary.audit"
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How brokers are spoken to: in the open, by TLS, with a name and password (SASL), or both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
@@ -32,6 +36,11 @@ class KafkaOptions(Options):
     setting, so that nothing that prints, keeps or hands on settings can show it. Flink's workers read the same path."""
     ssl_cafile: str = ""
     """PEM file of the authorities that may have signed the brokers' certificates; empty: those of the machine."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The topics that are LogCanary's, and no service's whatever they are called."""
+        return self.detections, self.statistics, self.deadletters, self.control, self.audit
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -84,13 +93,40 @@ class ArchiveOptions(Options):
 
 
 class WebOptions(Options):
-    """Where LogCanary's own HTTP endpoints listen; loopback unless told otherwise."""
+    """Where LogCanary's own HTTP endpoints listen, and who may use the console; loopback unless told otherwise."""
 
     host: str = "127.0.0.1"
+    """Off loopback the console answers only those whom ``access_file`` or ``proxy_header`` names."""
     exporter_port: Port = 9464
     console_port: Port = 8080
-    """Of the HTTP interface. It answers on loopback only, whatever ``host`` says, until it can tell who asks."""
     prometheus_port: Port = 9090
+    access_file: str = ""
+    """Who may use the console, as ``logcanary access add`` writes it: a name, a role and a token's SHA-256 a line."""
+    proxy_header: str = ""
+    """Header in which a proxy that knows who asks says their name, such as ``X-Forwarded-User``."""
+    proxy_addresses: str = ""
+    """Addresses or networks of that proxy, with commas between; from others the header is refused."""
+    proxy_role: Role = "viewer"
+    """Of those the proxy names and ``access_file`` does not."""
+    tls_certificate: str = ""
+    """PEM file of the console's certificate and those that signed it."""
+    tls_key: str = ""
+    """PEM file of its private key."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether those who use the console have to say who they are."""
+        return bool(self.access_file or self.proxy_header)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.proxy_header) != bool(self.proxy_addresses):
+            raise ValueError("web.proxy_header and web.proxy_addresses need each other: set both, or none")
+        if bool(self.tls_certificate) != bool(self.tls_key):
+            raise ValueError("web.tls_certificate and web.tls_key need each other: set both, or none")
+        for address in filter(None, map(str.strip, self.proxy_addresses.split(","))):
+            ip_network(address)
+        return self
 
 
 class AppSettings(BaseSettings):

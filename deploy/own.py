@@ -5,7 +5,7 @@ import os
 import sys
 from dataclasses import replace
 
-from deploy.parts import Part, Plan, answers
+from deploy.parts import Part, Plan, answers, listens
 from deploy.paths import PROJECT
 
 
@@ -21,13 +21,17 @@ def exporter(plan: Plan) -> Part:
 
 
 def console(plan: Plan) -> Part:
-    """Return the process behind the HTTP interface."""
+    """Return the process behind the pages and the HTTP interface; on loopback where it knows nobody by name."""
+    part, port, web = _own(plan, "console", "console.serving"), plan.ports["console"], plan.settings.web
+    # Who signed the certificate is the browsers' business: here it is enough that somebody listens.
+    ready = (lambda: listens(port)) if web.tls_certificate else (lambda: answers(f"{plan.url('console')}/healthz"))
     return replace(
-        _own(plan, "console", "console.serving"),
+        part,
         waits_for=("kafka", "hdfs"),
-        ready=lambda: answers(f"{plan.url('console')}/healthz"),
-        port=plan.ports["console"],
-        address=plan.url("console"),
+        ready=ready,
+        port=port,
+        address=f"{'https' if web.tls_certificate else 'http'}://{plan.address('console')}",
+        environment=part.environment | ({} if web.asks else {"LOGCANARY_WEB__HOST": "127.0.0.1"}),
     )
 
 

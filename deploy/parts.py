@@ -91,6 +91,15 @@ def answers(url: str, timeout: float = 2.0) -> bool:
         return False
 
 
+def listens(port: int) -> bool:
+    """Say whether somebody takes connections here."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2.0).close()
+    except OSError:
+        return False
+    return True
+
+
 def speaks_kafka(port: int) -> bool:
     """Say whether a broker answers an ApiVersions request: its port opens seconds before it serves.
 

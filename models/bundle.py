@@ -52,7 +52,11 @@ class Bundle:
     @property
     def false_alarm_rate(self) -> float:
         """What each of the bundle's judges may raise of normal sessions: the budget, shared where there are two."""
-        return self.manifest.settings.budget.false_alarm_rate / (2 if self.ensemble else 1)
+        return self.rate_each(self.manifest.settings.budget.false_alarm_rate)
+
+    def rate_each(self, accepted: float) -> float:
+        """What each of the bundle's judges may raise, where a share of normal sessions is accepted of all together."""
+        return accepted / (2 if self.ensemble else 1)
 
     def detectors(self) -> Ensemble[Sessions]:
         """A new ensemble as the bundle has it, to be judged with and taught.

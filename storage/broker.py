@@ -74,7 +74,7 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 20.0
 """How long the first answer may take: a broker that listens but still starts needs up to ten seconds."""
 DAY_MS = 24 * 60 * 60 * 1000
-RETENTION_DAYS = {"detections": 365, "statistics": 30, "deadletters": 90}
+RETENTION_DAYS = {"detections": 365, "statistics": 30, "deadletters": 90, "audit": 365}
 """Engineers and trainings go back to detections; statistics live on in Prometheus, dead letters in the archive."""
 PARTITIONS = 4
 """Of each of these topics; records are keyed by service, so that those of one service stay in order."""
@@ -246,8 +246,7 @@ def ensure_topics(settings: AppSettings) -> list[str]:
 
 def service_of(kafka: KafkaOptions, topic: str) -> str | None:
     """The service whose lines a topic carries; None for LogCanary's own topics and names that are no service's."""
-    own = (kafka.detections, kafka.statistics, kafka.deadletters, kafka.control)
-    if topic in own or not topic.startswith(kafka.log_prefix):
+    if topic in kafka.own or not topic.startswith(kafka.log_prefix):
         return None
     try:
         return _service_name.validate_python(topic.removeprefix(kafka.log_prefix))
@@ -257,7 +256,7 @@ def service_of(kafka: KafkaOptions, topic: str) -> str | None:
 
 def log_pattern(kafka: KafkaOptions) -> str:
     """The regular expression of all log topics, for subscriptions; the whole name has to match."""
-    own = "|".join(re.escape(name) for name in (kafka.detections, kafka.statistics, kafka.deadletters, kafka.control))
+    own = "|".join(map(re.escape, kafka.own))
     return f"^(?!(?:{own})$){re.escape(kafka.log_prefix)}[A-Za-z0-9][A-Za-z0-9._-]*$"
 
 

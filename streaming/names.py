@@ -51,5 +51,5 @@ def kafka_properties(settings: AppSettings) -> dict[str, str]:
 def topic_pattern(settings: AppSettings, topics: str) -> str:
     """The pattern a job subscribes to: whole names, never LogCanary's own topics."""
     kafka = settings.kafka
-    own = "|".join(re.escape(topic) for topic in (kafka.detections, kafka.statistics, kafka.deadletters, kafka.control))
+    own = "|".join(map(re.escape, kafka.own))
     return f"^(?!(?:{own})$)(?:{topics})$"

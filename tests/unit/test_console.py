@@ -102,8 +102,8 @@ def test_a_body_without_an_end_is_not_read_to_its_end(settings):
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({}, "body.author"),
-        ({"author": ""}, "body.author"),
+        ({}, "author"),
+        ({"author": ""}, "author"),
         ({"author": "ada", "from_ms": "soon"}, "body.from_ms"),
         ({"author": "ada", "without": [[1]]}, "body.without"),
         ({"author": "ada", "most_lines": -1}, "body.most_lines"),

@@ -13,7 +13,7 @@ from console import pages as module
 from console.api import create
 from console.pages import Pages
 from console.store import FORMAT, Query, Store, cursor
-from contracts.records import Before, BundlePointer, Expected
+from contracts.records import Before, BundlePointer, Expected, Template
 from models.registry import Registry
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
@@ -294,7 +294,7 @@ def test_the_policy_allows_nothing_from_elsewhere(client):
 def test_the_cookie_is_for_this_site_alone_and_for_no_script(client):
     cookie = client.get("/ui/alerts").headers["set-cookie"].lower()
     assert "httponly" in cookie
-    assert "samesite=strict" in cookie
+    assert "samesite=lax" in cookie
 
 
 @pytest.mark.parametrize(
@@ -325,13 +325,8 @@ def test_a_training_is_asked_for_from_the_page(client, monkeypatch):
     assert len(asked) == 1
 
 
-def test_pasted_lines_are_parsed_and_judged_and_nothing_is_written(client, reading, tmp_path, monkeypatch):
-    bundle, _ = made(orders(range(100, 700)))
-    registry = Registry(LocalFiles(tmp_path), "/logcanary")
-    registry.publish(bundle)
-    said = {"service": "shop", "version": bundle.manifest.version, "author": "a", "reason": "", "moved_ms": 1}
-    reading.view.pointers["shop"] = BundlePointer.model_validate(said)
-    reading.view.settings["shop"] = NGRAM
+def test_pasted_lines_are_parsed_and_judged_and_nothing_is_written(client, reading, tmp_path):
+    bundle = live(reading, tmp_path)
     lines = b"\n".join(orders(range(800, 802), [STEPS[0], "the roof is on fire above order {}", STEPS[1]])).decode()
     token = form_of(client, "/ui/try?service=shop")
     text = client.post("/ui/try", data={"token": token, "service": "shop", "lines": lines}).text
@@ -345,6 +340,56 @@ def test_pasted_lines_are_parsed_and_judged_and_nothing_is_written(client, readi
     assert client.post("/ui/try", data={"token": "x", "service": "shop", "lines": "a"}).status_code == 403
     assert client.post("/ui/try", data={"token": token, "service": "../x", "lines": "a"}).status_code == 422
     assert client.post("/ui/try", data={"token": token, "service": "shop", "lines": "a" * 48_001}).status_code == 422
+
+
+def test_a_budget_is_seen_before_it_is_set(client, store, reading, tmp_path, monkeypatch):
+    assert client.get("/ui/services/shop/budget").status_code == 404
+    live(reading, tmp_path)
+    bar = {"threshold": 0.9, "service": "shop"}
+    store.add([found(n, f"{n % 4:016x}", score=0.999 if n % 4 else 0.9999, **bar) for n in range(8)], {}, ControlView())
+    store.add([found(9, "e" * 16, score=0.9999, event_ms=T0 - 10**9, **bar)], {}, ControlView())
+    store.add([found(10, "f" * 16, score=1.0, kind="trace", **bar), found(11, score=1.0)], {}, ControlView())
+    seen = client.get("/services/shop/budget?unit=rate&amount=0.0005").json()
+    assert (seen["alerts"], seen["findings"], seen["alerts_now"], seen["findings_now"]) == (1, 2, 4, 8)
+    assert client.get("/services/shop/budget").json()["alerts"] == 4
+    more = client.get("/services/shop/budget?amount=0.2").json()
+    assert (more["at_least"], more["alerts"]) == (True, 4)
+    page = client.get("/ui/services/shop/budget?unit=rate&amount=0.0005").text
+    assert "With a rate of 0.0005 the last day would have had 1 alerts (2 findings); as it is, 4 (8)" in page
+    asked = []
+    monkeypatch.setattr(module, "change_budget", lambda *given, **more: asked.append((given[2:], more)) or pointer())
+    untold = client.get("/services/shop/budget?amount=12&unit=alerts-per-day")
+    assert "give a rate instead" in untold.json()["detail"]  # this bundle's lines have no times
+    token = form_of(client, "/ui/services/shop/budget?amount=0.001")
+    said = {"token": token, "unit": "alerts-per-day", "amount": "12", "author": "ada", "reason": "too many"}
+    assert client.post("/ui/services/shop/budget", data=said, follow_redirects=False).status_code == 303
+    assert asked == [(("shop", "ada", "too many"), {"rate": None, "alerts_per_day": 12.0})]
+    assert client.get("/ui/services/shop/budget?amount=-1").status_code == 422
+
+
+def pointer(version="v", service="shop"):
+    said = {"service": service, "version": version, "author": "a", "reason": "", "moved_ms": 1}
+    return BundlePointer.model_validate(said)
+
+
+def live(reading, tmp_path):
+    bundle, _ = made(orders(range(100, 700)))
+    Registry(LocalFiles(tmp_path), "/logcanary").publish(bundle)
+    reading.view.pointers["shop"] = pointer(bundle.manifest.version)
+    reading.view.settings["shop"] = NGRAM
+    return bundle
+
+
+def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
+    for number, (text, alias) in enumerate((("paid <*>", None), (SCRIPT, None), ("payed <*>", f"{0:016x}"))):
+        one = Template(service="shop", id=f"{number:016x}", text=text, example=f"{text} 7", alias_of=alias)
+        reading.view.apply(key_of(one), one.model_dump_json().encode())
+    page = client.get("/ui/services/shop/templates").text
+    assert "2 templates" in page
+    assert "<script>alert" not in page
+    assert "paid &lt;*&gt; 7" in page
+    assert client.get("/ui/services/shop/templates?words=PAID").text.count("<tr><td") == 1
+    assert [one["text"] for one in client.get("/services/shop/templates").json()] == ["paid <*>", SCRIPT, "payed <*>"]
 
 
 def test_bundles_are_listed_and_a_damaged_one_is_told(client, reading, tmp_path, monkeypatch):

@@ -65,8 +65,20 @@ def test_every_invariant_names_tests_that_exist():
     sentences = re.findall(r"^- (\d+\.\d+) (.*?)(?=^- |^#|\Z)", text, flags=re.MULTILINE | re.DOTALL)
     assert len(sentences) > 30
     for number, sentence in sentences:
-        named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`", sentence)
-        assert named, f"{number} names no test"
-        for path, test in named:
-            assert (ROOT / path).exists(), f"{number}: {path}"
-            assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{number}: {test}"
+        named_tests_exist(number, sentence)
+
+
+def test_every_attack_names_tests_that_exist():
+    text = (ROOT / "docs/access.md").read_text().partition("## Attacks")[2]
+    rows = re.findall(r"^\| (?!attack|---)(.*?) \|", text, flags=re.MULTILINE)
+    assert len(rows) > 15
+    for attack, line in zip(rows, [one for one in text.splitlines() if one.startswith("| ")][1:], strict=True):
+        named_tests_exist(attack, line)
+
+
+def named_tests_exist(name, text):
+    named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`", text)
+    assert named, f"{name} names no test"
+    for path, test in named:
+        assert (ROOT / path).exists(), f"{name}: {path}"
+        assert re.search(rf"^def {test}\(", (ROOT / path).read_text(), flags=re.MULTILINE), f"{name}: {test}"
