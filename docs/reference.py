@@ -356,7 +356,7 @@ def api_page() -> str:
     out += table(
         ("call", "what"),
         (
-            (f"[`{verb.upper()} {path}`](#{_anchor(f'{verb} {path}')})", words(one.get("description")))
+            (f"[`{verb.upper()} {path}`](#{anchor_of(f'{verb} {path}')})", words(one.get("description")))
             for path, verb, one in calls
         ),
     )
@@ -423,10 +423,10 @@ def _classes(base: type) -> dict[str, type]:
     return found
 
 
-def _anchor(heading: str) -> str:
+def anchor_of(heading: str) -> str:
     """The anchor that a heading has on the usual pages.
 
-    >>> _anchor("GET /services/{service}")
+    >>> anchor_of("GET /services/{service}")
     'get-servicesservice'
     """
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
@@ -449,7 +449,7 @@ def cli_page() -> str:
     out += table(
         ("command", "what"),
         (
-            (f"[`{' '.join(path)}`](#{_anchor(' '.join(path))})", _paragraphs(one.help)[0][0])
+            (f"[`{' '.join(path)}`](#{anchor_of(' '.join(path))})", _paragraphs(one.help)[0][0])
             for path, one in verbs
             if path != ("logcanary",)
         ),
@@ -486,7 +486,7 @@ def _command(path: tuple[str, ...], command: Any) -> Iterator[str]:  # noqa: ANN
             yield "\n".join([f"```{'sh' if is_shell else 'toml'}", *lines, "```\n"])
     if hasattr(command, "commands") and not command.invoke_without_command and len(path) > 1:
         inner = (name for name, one in command.commands.items() if not one.hidden)
-        yield "Verbs: " + ", ".join(f"[`{name}`](#{_anchor(' '.join((*path, name)))})" for name in inner) + ".\n"
+        yield "Verbs: " + ", ".join(f"[`{name}`](#{anchor_of(' '.join((*path, name)))})" for name in inner) + ".\n"
     yield from table(
         ("argument or option", "value", "default", "meaning"),
         (
