@@ -18,6 +18,7 @@ from contracts.settings import AppSettings
 from models.drift import SERIES, Advice, Signs, advise
 from storage.broker import log_topics, service_of
 
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (what the exporter listens on is asked for on loopback)
 SECONDS = 5.0
 _FIELDS = {name: field for field, (name, _) in SERIES.items()}
 
@@ -63,12 +64,14 @@ def _signs(fields: dict[str, float]) -> Signs:
 
 
 def _metrics(settings: AppSettings) -> str:
-    address = f"http://{settings.web.host}:{settings.web.exporter_port}/metrics"
+    web = settings.web
+    here = "127.0.0.1" if web.host in EVERYWHERE else web.host
+    address = f"{(web.exporter_url or f'http://{here}:{web.exporter_port}').rstrip('/')}/metrics"
     try:
-        with urllib.request.urlopen(address, timeout=SECONDS) as answer:
+        with urllib.request.urlopen(address, timeout=SECONDS) as answer:  # noqa: S310  (http or https alone)
             return str(answer.read().decode())
     except (urllib.error.URLError, OSError) as error:
         raise ExporterError(
-            f"the exporter does not answer at {address} (settings web.host, web.exporter_port): start it with "
+            f"the exporter does not answer at {address} (settings web.exporter_url, web.exporter_port): start it with "
             "`logcanary up`"
         ) from error

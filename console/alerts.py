@@ -4,10 +4,13 @@ from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query, Request
 
+from console.alert_pages import said
 from console.audit import acting
 from console.budgets import Preview
-from console.pages import Amount, Pages, Service, Unit, now_ms, said
+from console.pages import Pages
 from console.saying import Say
+from console.service_pages import Amount, Unit
+from console.site import Service, now_ms
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from contracts.base import Record
@@ -78,13 +81,13 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         after: Annotated[str, Query(max_length=300)] = "",
     ) -> Page:
         """Alerts that need somebody first, the latest first; 50 at a time."""
-        rows = pages.rows(Asked(service=service, state=state, words=words, after=after))
+        rows = pages.alerts.rows(Asked(service=service, state=state, words=words, after=after))
         return Page(alerts=tuple(map(Listed.of, rows[:PAGE])), after=cursor(rows[PAGE - 1]) if len(rows) > PAGE else "")
 
     @app.get("/alerts/{service}/{signature}", tags=["alerts"])
     def alert(service: Service, signature: str) -> Known:
         """What is known of one alert, with its newest and its worst finding."""
-        found = pages.store.alert(service, signature, pages.reading.view)
+        found = pages.site.store.alert(service, signature, pages.site.reading.view)
         if found is None:
             raise HTTPException(404, f"{service} has no alert {signature}")
         return Known.of(found[0])
@@ -93,26 +96,26 @@ def add_to(app: FastAPI, pages: Pages) -> None:
     def say(request: Request, detection: str, asked: Say) -> Verdict:
         """Say what a detection is; it takes effect in the running job at once, and in the next training."""
         author = acting(request, asked.author, said(asked.value, asked.scope, asked.reason))
-        return pages.judge.say(detection, asked.model_copy(update={"author": author}), now_ms())[1]
+        return pages.alerts.judge.say(detection, asked.model_copy(update={"author": author}), now_ms())[1]
 
     @app.delete("/detections/{detection}/verdict", tags=["alerts"])
     def undo(request: Request, detection: str, author: Annotated[str, Query(max_length=100)] = "") -> Verdict:
         """Take back what was said of a detection."""
         author = acting(request, author, "taken back")
-        return pages.judge.undo(detection, author, now_ms())[1]
+        return pages.alerts.judge.undo(detection, author, now_ms())[1]
 
     @app.get("/services/{service}/budget", tags=["models"])
     def budget(service: Service, unit: Unit = "rate", amount: Amount = None) -> Preview:
         """What the last day's alerts would have been with another budget; without an amount: with the one there is."""
-        return pages.preview(service, unit, amount)
+        return pages.services.preview(service, unit, amount)
 
     @app.get("/services/{service}/templates", tags=["services"])
     def templates(service: Service) -> list[Template]:
         """A service's catalogue, aliases included."""
-        return sorted(pages.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
+        return sorted(pages.site.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
 
     @app.get("/audit", tags=["audit"])
     def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:
         """Who did what, the latest first; 50 at a time; for admins."""
-        deeds, more = pages.deeds(after)
+        deeds, more = pages.people.deeds(after)
         return Deeds(deeds=tuple(deeds), after=more)

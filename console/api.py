@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.metadata import version as version_of
 from typing import Annotated
 
-from fastapi import FastAPI, Path, Request, Response
+from fastapi import FastAPI, Request, Response
 from pydantic import Field
 
 from console import alerts, audit
@@ -18,6 +18,7 @@ from console.advice import advise_all, seen
 from console.guard import Guard
 from console.pages import Pages
 from console.problems import install
+from console.site import Service
 from contracts.base import Record
 from contracts.records import BundlePointer, Deed
 from contracts.retraining import RetrainingRequest, Run, Wanted
@@ -31,7 +32,6 @@ from storage.files import open_files
 from training.background import start
 from training.runs import Runs
 
-Service = Annotated[ServiceName, Path(description="A topic's name after its prefix.", examples=["pay"])]
 Author = Annotated[str, Field(max_length=100, examples=["ada"])]
 """Who acts; those who are signed in may leave it out."""
 Reason = Annotated[str, Field(max_length=500, examples=["after release 1.4"])]
@@ -101,7 +101,7 @@ def create(settings: AppSettings, pages: Pages | None = None, put: Callable[[Dee
         docs_url=None,
         redoc_url=None,
     )  # their pages come from elsewhere
-    app.add_middleware(Guard, access=pages.access if pages else Access(settings.web))
+    app.add_middleware(Guard, access=pages.site.access if pages else Access(settings.web))
     app.add_middleware(audit.Audited, put=put)
     install(app)
     _health(app, settings)

@@ -50,6 +50,10 @@ CREATE INDEX by_hour ON hours (hour, service, count);
 CREATE TABLE deeds (at_ms INTEGER NOT NULL, place TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (at_ms, place));
 CREATE TABLE positions (topic TEXT, partition INTEGER, next INTEGER NOT NULL, PRIMARY KEY (topic, partition));
 """
+_LAST_DAY = (
+    "service = ?1 AND event_ms > (SELECT max(last_ms) FROM alerts WHERE service = ?1) - ?2 "
+    "AND json_extract(record, '$.kind') != 'trace'"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,22 +232,23 @@ class Store:
             found.setdefault(service, [0] * SPARK_HOURS)[hour - last + SPARK_HOURS - 1] = count
         return sorted(found.items(), key=lambda pair: (-sum(pair[1]), pair[0]))[:most]
 
+    def surprises(self, service: str) -> list[float]:
+        """How surprising the findings of a service's last day with findings were, in nats; those on traces left out."""
+        rows = self._db().execute(f"SELECT surprise FROM detections WHERE {_LAST_DAY}", (service, 24 * HOUR_MS))
+        return [surprise for (surprise,) in rows]
+
     def above(self, service: str, score: float) -> tuple[int, int]:
         """Alerts and findings of the last day of a service's findings with this score or more.
 
         Findings on traces have scores of their own, and are not counted.
         """
-        found = (
-            self._db()
-            .execute(
-                "SELECT count(DISTINCT signature), count(*) FROM detections WHERE service = ?1 AND event_ms > "
-                "(SELECT max(last_ms) FROM alerts WHERE service = ?1) - ?2 "
-                "AND json_extract(record, '$.kind') != 'trace' AND json_extract(record, '$.score') >= ?3",
-                (service, 24 * HOUR_MS, score),
-            )
-            .fetchone()
+        rows = self._db().execute(
+            "SELECT count(DISTINCT signature), count(*) FROM detections "
+            f"WHERE {_LAST_DAY} AND json_extract(record, '$.score') >= ?3",
+            (service, 24 * HOUR_MS, score),
         )
-        return int(found[0]), int(found[1])
+        alerts, findings = rows.fetchone()
+        return int(alerts), int(findings)
 
     def deeds(self, after: str = "", limit: int = PAGE) -> list[tuple[str, Deed]]:
         """What was done in the console, the latest first, each with the cursor behind it.

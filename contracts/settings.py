@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from contracts.base import Options
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+Url = Annotated[str, Field(pattern=r"^(https?://[^\s\"'<>]+)?$")]
+"""An address that a page may link to; empty: there is none."""
 Role = Literal["viewer", "engineer", "admin"]
 """What somebody may do in the console, and all that those before may: look; judge, train, set; read the audit trail."""
 
@@ -98,8 +100,12 @@ class WebOptions(Options):
     host: str = "127.0.0.1"
     """Off loopback the console answers only those whom ``access_file`` or ``proxy_header`` names."""
     exporter_port: Port = 9464
+    exporter_url: Url = ""
+    """Where others reach the exporter, such as ``http://exporter:9464``; empty: on this machine."""
     console_port: Port = 8080
     prometheus_port: Port = 9090
+    grafana: Url = ""
+    """Where browsers reach Grafana; pages link to it. Empty: they do not."""
     access_file: str = ""
     """Who may use the console, as ``logcanary access add`` writes it: a name, a role and a token's SHA-256 a line."""
     proxy_header: str = ""

@@ -7,25 +7,34 @@ import pytest
 import uvicorn
 
 from console import advice, saying
+from console.access import digest
 from console.api import create
 from console.pages import Pages
-from contracts.records import Before, Expected
+from contracts.records import Before, Deed, Expected
 from storage.control import ControlView
 from tests.browser import chromium, faults, press_until
 from tests.machine import wait_until
 from tests.unit.test_console import alone
-from tests.unit.test_console_pages import SCRIPT, Reading, Store, Writer, found
+from tests.unit.test_console_pages import ALERT, SCRIPT, Reading, Store, Writer, found
 
 BEFORE = (Before(template="b" * 16, text="came before"),)
+DEED = Deed(at_ms=1, who="ada", role="admin", address="127.0.0.1", what="POST /ui/somewhere", status=303)
 EXPECTED = (Expected(template="c" * 16, text="should have come", probability=0.71),)
 
 
+TOKEN = "the engineer's token"
+
+
 @pytest.fixture
-def site(tmp_path, monkeypatch):
-    """The address of a console, and the reading behind it."""
+def site(request, tmp_path, monkeypatch):
+    """The address of a console, and the reading behind it; with ``param`` true it asks who somebody is."""
     store = Store(tmp_path / "console.db")
     reading = Reading(store)
     settings = alone(tmp_path)
+    if getattr(request, "param", False):
+        (tmp_path / "people").write_text(f"ada admin {digest(TOKEN)}")
+        web = settings.web.model_copy(update={"access_file": str(tmp_path / "people")})
+        settings = settings.model_copy(update={"web": web})
     monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -87,6 +96,35 @@ def test_everything_works_without_scripts(site):
         assert page.text_content(".facts .state") == "open"
 
 
+@pytest.mark.parametrize("site", [True], indirect=True)
+def test_somebody_signs_in_by_keyboard_judges_in_their_name_and_signs_out(site):
+    address, reading = site
+    reading.store.add([found(1, before=BEFORE)], {}, ControlView())
+    with chromium(bypass_csp=True) as browser:
+        page = browser.new_page()
+        page.goto(f"{address}/ui/alerts/web/{'a' * 16}")
+        assert "/ui/sign-in" in page.url
+        assert faults(page) == []
+        press_until(page, "input[name='secret']")
+        page.keyboard.type("not this")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("[role=alert]")
+        press_until(page, "input[name='secret']")
+        page.keyboard.type(TOKEN)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("li.odd")  # where it was going
+        page.click("button[value=unsure]")
+        page.wait_for_selector(".said")
+        assert "by ada" in str(page.text_content(".said"))
+        reading.store.keep({"0-0": DEED}, {})
+        page.goto(f"{address}/ui/audit")
+        assert "POST /ui/somewhere" in str(page.text_content("main"))
+        assert faults(page) == []
+        page.click("text=Sign out")
+        page.goto(f"{address}/ui/alerts")
+        assert "/ui/sign-in" in page.url
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     address, reading = site
@@ -95,7 +133,8 @@ def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     reading.store.add([one, found(2, "d" * 16)], {}, ControlView())
     with chromium(color_scheme=scheme, bypass_csp=True) as browser:
         page = browser.new_page()
-        for path in ("/ui/alerts", f"/ui/alerts/web/{'a' * 16}", "/ui/services", "/ui/services/web", "/ui/try"):
+        service = "/ui/services/web"
+        for path in ("/ui/alerts", ALERT, "/ui/services", service, f"{service}/templates", "/ui/try", "/ui/audit"):
             page.goto(f"{address}{path}")
             assert faults(page) == [], path
         page.goto(f"{address}/ui/alerts/web/{'a' * 16}")

@@ -9,11 +9,13 @@ import pytest
 from fastapi.testclient import TestClient
 
 from console import advice, saying
-from console import pages as module
+from console import service_pages as module
 from console.api import create
 from console.pages import Pages
+from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
 from contracts.records import Before, BundlePointer, Expected, Template
+from contracts.settings import WebOptions
 from models.registry import Registry
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
@@ -192,6 +194,19 @@ def test_the_first_page_is_the_alerts(client, store):
     for words in ("the odd line", "came before", "should have come", "0.7100", "partition 0 offset 1"):
         assert words in text
     assert "Nothing fits" in client.get("/ui/alerts?service=pay").text
+
+
+def test_an_alert_leads_to_the_dashboard_at_its_time(client, store, tmp_path, reading):
+    filled(store, detected_ms=T0)
+    assert "Dashboard" not in client.get(ALERT).text
+    web = alone(tmp_path).web.model_copy(update={"grafana": "http://127.0.0.1:3000/"})
+    settings = alone(tmp_path).model_copy(update={"web": web})
+    with TestClient(create(settings, Pages(settings, store, reading)), base_url="http://127.0.0.1:8080") as linked:
+        text = linked.get(ALERT).text
+    around = f"from={T0 - 1_800_000}&amp;to={T0 + 1_800_000}"
+    assert f'href="http://127.0.0.1:3000/d/logcanary-service?var-service=web&amp;{around}"' in text
+    with pytest.raises(ValueError, match="grafana"):
+        WebOptions(grafana="javascript:alert(1)")
 
 
 def test_a_verdict_settles_an_alert_and_can_be_taken_back(client, store, reading):
@@ -378,6 +393,20 @@ def live(reading, tmp_path):
     reading.view.pointers["shop"] = pointer(bundle.manifest.version)
     reading.view.settings["shop"] = NGRAM
     return bundle
+
+
+def test_how_surprising_windows_are_is_drawn_beside_the_threshold(client, store, reading, tmp_path):
+    bundle = live(reading, tmp_path)
+    store.add([found(n, service="shop", surprise=9.0 if n else 0.5) for n in range(4)], {}, ControlView())
+    rows = distribution(bundle.manifest, store.surprises("shop"))
+    assert [row[2] for row in rows] == [0, 0, 0, 0, 1, 0, 0, 0, 3]
+    assert abs(sum(row[1] for row in rows) - 1) < 1e-6
+    bar = bundle.manifest.metrics["threshold_session_nats"]
+    words = next(row[0] for row in rows if "session" in row[3])
+    low, _, high = words.replace("and more", "to inf").partition(" to ")
+    assert float(low) <= bar < float(high)
+    page = client.get("/ui/services/shop").text
+    assert '<th scope="row">8 and more</th>' in page
 
 
 def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from pathlib import Path
 
 import psutil
@@ -233,16 +234,43 @@ def test_compose_starts_the_local_stacks_entry_points_with_its_settings(
     local = {tuple(part.command()[1:3]) for part in parts_of(plan) if part.command()[1] == "-m"}
     own = [service for service in services.values() if service["image"].startswith("logcanary")]
     modules = {tuple(service["command"][:2]) for service in own if "command" in service}
-    # The console answers on loopback alone until it can tell who asks: in a container nobody could reach it.
-    assert modules == local - {("-m", "console.serving")} | {("-m", "deploy.image")}
-    for name, value in own[0]["environment"].items():
-        monkeypatch.setenv(name, value)
-    settings = AppSettings()  # a misspelt name is an error
-    assert settings.flink.rest == f"http://jobmanager:{USUAL['flink']}"
+    assert modules == local | {("-m", "deploy.image")}
+    for service in own:
+        with monkeypatch.context() as environment:
+            for name, value in service["environment"].items():
+                environment.setenv(name, value)
+            settings = AppSettings()  # a misspelt name is an error
+        assert settings.flink.rest == f"http://jobmanager:{USUAL['flink']}"
+        assert settings.web.exporter_url == f"http://exporter:{settings.web.exporter_port}"
     for service in services.values():
         for port in service.get("ports", ()):
             assert port.startswith("127.0.0.1:")
         assert set(service.get("depends_on", ())) <= set(services)
+
+
+def test_the_console_of_compose_lets_nobody_in_who_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It listens off loopback, and finds in its container what it is told to find."""
+    console = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services"]["console"]
+    for name, value in console["environment"].items():
+        monkeypatch.setenv(name, value)
+    web = AppSettings().web
+    assert web.host == "0.0.0.0"
+    (mounted,) = [volume for volume in console["volumes"] if volume.startswith("./")]
+    folder, inside, mode = mounted.split(":")
+    assert (inside, mode) == (str(Path(web.access_file).parent), "ro")
+    # Who may use it is in no commit and in no image.
+    assert (PROJECT / folder / ".gitignore").read_text().splitlines()[-2:] == ["*", "!.gitignore"]
+    assert folder.removeprefix("./") in (PROJECT / ".dockerignore").read_text().splitlines()
+    assert console["ports"] == [f"127.0.0.1:{USUAL['console']}:{web.console_port}"]
+    assert console["build"]["args"] == {"KIND": "all"}, "trainings need torch"
+
+
+def test_the_image_is_built_from_every_package() -> None:
+    """Those that pyproject.toml names must be there when the environment is made: setuptools looks for each."""
+    packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    before, _ = (PROJECT / "deploy" / "images" / "Dockerfile").read_text().split("RUN LOGCANARY_SKIP_TOOLS=1")
+    copied = set(re.findall(r"^COPY (\S+?)(?:/__init__\.py)? ", before, flags=re.MULTILINE))
+    assert {package.replace(".", "/") for package in packages} <= copied
 
 
 def test_the_images_flink_is_the_local_stacks_with_other_addresses(tmp_path: Path) -> None:

@@ -309,7 +309,8 @@ def test_names_keep_to_the_conventions(metrics: Metrics) -> None:
 def names(metrics: Metrics) -> set[str]:
     """All names a query can use, with every family having at least one series."""
     metrics.statistic(statistic())
-    metrics.statistic(statistic("score", surprises=(100, *[0] * 8), emitted_ms=round(time.time() * 1000)))
+    whole = {"surprises": (100, *[0] * 8), "sessions_judged": 1}
+    metrics.statistic(statistic("score", **whole, emitted_ms=round(time.time() * 1000)))
     metrics.detection(detection())
     view = ControlView()
     learnt = (1.0, *[0.0] * 8)

@@ -1,10 +1,12 @@
 """Compose and Kubernetes: closed and limited, valid, and with settings that LogCanary's own classes take."""
 
 import re
+import tomllib
 import zipfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import kubernetes_validate
 import pytest
@@ -19,6 +21,12 @@ COMPOSE = yaml.safe_load((PROJECT / "docker-compose.yml").read_text())["services
 WRITES_ITS_CONFIGURATION = {"kafka", "namenode", "datanode"}
 """These images write their configuration into their own file system when they start."""
 LISTENS_NOWHERE = {"archiver", "keeper", "cli"}
+
+NOT_LOOKED_UP = {
+    "apache/kafka": "no public file names the digest of 4.4.0 yet",
+    "flink": "one public file alone names a digest of 2.2.1-java17",
+}
+"""Images by version alone, and why: no registry could be asked where these files were written."""
 
 KustomizationFields = {"apiVersion", "kind", "namespace", "resources", "images"}
 
@@ -43,15 +51,31 @@ def test_a_container_is_closed_and_limited(name: str) -> None:
     assert re.fullmatch(r"\d+[mg]", service["mem_limit"])
     assert service["pids_limit"] > 0
     assert ("healthcheck" in service) is (name not in LISTENS_NOWHERE)
-    assert re.search(r":v?\d+\.\d+\.\d+$|@sha256:[0-9a-f]{64}$", service["image"]), "a version, not a moving name"
+    assert re.search(r":v?\d+\.\d+\.\d+(@sha256:[0-9a-f]{64})?$", service["image"]), "a version, not a moving name"
     assert "privileged" not in service
     for volume in service.get("volumes", ()):
         assert not volume.startswith("/"), "nothing of the host but this project's folders"
 
 
+def outside_images() -> set[str]:
+    """Images that others build, wherever they are named."""
+    named = {service["image"] for service in COMPOSE.values()}
+    named |= {container["image"] for pod in pods()[:-1] for container in pod["containers"]} | {FLINK["spec"]["image"]}
+    for file in (PROJECT / "deploy" / "images").glob("Dockerfile*"):
+        named |= set(re.findall(r"^FROM (\S+)", file.read_text(), flags=re.MULTILINE))
+    return {name for name in named if not re.match(r"(registry\.example\.org/)?logcanary", name)}
+
+
+def test_images_from_outside_are_pinned_by_digest() -> None:
+    images = outside_images()
+    assert len(images) == 7
+    pinned = {name for name in images if re.fullmatch(r"\S+:\S*\d\S*@sha256:[0-9a-f]{64}", name)}
+    assert {name.partition(":")[0] for name in images - pinned} == NOT_LOOKED_UP.keys()
+
+
 def test_compose_has_every_part() -> None:
     assert COMPOSE.keys() >= {"kafka", "namenode", "datanode", "jobmanager", "taskmanager", "exporter", "archiver"}
-    assert COMPOSE.keys() >= {"prometheus", "alertmanager", "grafana"}
+    assert COMPOSE.keys() >= {"console", "prometheus", "alertmanager", "grafana"}
     for service in COMPOSE.values():
         for volume in service.get("volumes", ()):
             if volume.startswith("./"):
@@ -110,7 +134,7 @@ def pods() -> list[dict[str, Any]]:
 
 
 def test_every_pod_is_closed() -> None:
-    assert len(pods()) == 4
+    assert len(pods()) == 5
     for pod in pods():
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -146,8 +170,20 @@ def test_what_manifests_name_is_there() -> None:
     assert images == {one["name"] for one in kustomization["images"]}
 
 
-def test_the_settings_are_taken_by_logcanary(monkeypatch: pytest.MonkeyPatch) -> None:
+def configured(pod: dict[str, Any]) -> dict[str, str]:
+    """The environment that a pod's settings come from: the ConfigMap, and the container's own."""
     (data,) = [one["data"] for one in MANIFESTS if one["kind"] == "ConfigMap"]
+    (container,) = pod["containers"]
+    return data | {one["name"]: one["value"] for one in container.get("env", ())}
+
+
+def named(pod: dict[str, Any]) -> str:
+    return str(pod["containers"][0]["name"])
+
+
+@pytest.mark.parametrize("pod", pods(), ids=named)
+def test_the_settings_are_taken_by_logcanary(pod: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = configured(pod)
     for name, value in data.items():
         assert isinstance(value, str)
         monkeypatch.setenv(name, value)
@@ -157,11 +193,66 @@ def test_the_settings_are_taken_by_logcanary(monkeypatch: pytest.MonkeyPatch) ->
         given = data[f"LOGCANARY_{section}__{field}".upper()]
         assert str(getattr(getattr(settings, section), field)) == given
     assert settings.flink.parallelism == FLINK["spec"]["job"]["parallelism"]
-    mounts = FLINK["spec"]["podTemplate"]["spec"]["containers"][0]["volumeMounts"]
-    folders = {mount["mountPath"] for mount in mounts}
+    folders = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
     assert str(Path(settings.kafka.sasl_password_file).parent) in folders
     assert str(Path(settings.kafka.ssl_cafile).parent) in folders
-    assert "/" + settings.flink.checkpoints.removeprefix("file:///").split("/")[0] in folders
+    assert str(settings.home) in folders
+    if named(pod) == "flink-main-container":
+        assert "/" + settings.flink.checkpoints.removeprefix("file:///").split("/")[0] in folders
+
+
+def test_the_console_lets_nobody_in_who_is_not_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    (pod,) = [pod for pod in pods() if named(pod) == "console"]
+    for name, value in configured(pod).items():
+        monkeypatch.setenv(name, value)
+    web = AppSettings().web
+    assert web.host == "0.0.0.0"
+    (container,) = pod["containers"]
+    (mount,) = [one for one in container["volumeMounts"] if one["mountPath"] == str(Path(web.access_file).parent)]
+    assert "subPath" not in mount, "a file that is mounted alone is not changed with its secret"
+    services = {one["metadata"]["name"]: one for one in MANIFESTS if one["kind"] == "Service"}
+    exporter = urlsplit(web.exporter_url)
+    assert exporter.port in {port["port"] for port in services[exporter.hostname or ""]["spec"]["ports"]}
+    assert [port["containerPort"] for port in container["ports"]] == [web.console_port]
+
+
+def test_pods_are_reached_where_a_policy_says_so() -> None:
+    """Policies choose pods that there are, and name ports that they listen on."""
+    found = [one["spec"]["template"] for one in MANIFESTS if one["kind"] == "Deployment"]
+    listening = {
+        tuple(sorted(pod["metadata"]["labels"].items())): {
+            port["containerPort"] for container in pod["spec"]["containers"] for port in container.get("ports", ())
+        }
+        for pod in found
+    }
+    policies = {one["metadata"]["name"]: one["spec"] for one in MANIFESTS if one["kind"] == "NetworkPolicy"}
+    assert policies["logcanary-closed"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    for name in ("logcanary-exporter", "logcanary-console"):
+        (rule,) = policies[name]["ingress"]
+        chosen = tuple(sorted(policies[name]["podSelector"]["matchLabels"].items()))
+        assert {port["port"] for port in rule["ports"]} == listening[chosen]
+        for asking in rule["from"]:
+            if "podSelector" in asking:
+                assert tuple(sorted(asking["podSelector"]["matchLabels"].items())) in listening
+
+
+def test_every_secret_is_in_the_instructions() -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text()
+    wanted = {volume["secret"]["secretName"] for pod in pods() for volume in pod["volumes"] if "secret" in volume}
+    assert wanted == set(re.findall(r"create secret generic (\S+)", page))
+
+
+def test_settings_in_the_instructions_are_taken_by_logcanary(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (PROJECT / "docs" / "deployment.md").read_text()
+    blocks = re.findall(r"```toml\n(.*?)```", page, flags=re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        AppSettings(**tomllib.loads(block))
+    variables = re.findall(r"^(LOGCANARY_\w+): (.*)$", page, flags=re.MULTILINE)
+    assert len(variables) == 2
+    for name, value in variables:
+        monkeypatch.setenv(name, value)
+    AppSettings()
 
 
 def test_jars_of_the_operators_image_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ OTHERS = {
     "up",
     "ALERTS",
     "alertmanager_notifications_failed_total",
-    # Read off a running Flink 2.2.1; tests/e2e/test_whole_way.py asks the real ones.
+    # Read off a running Flink 2.2.1; tests/e2e/test_dashboards.py asks the real one.
     "flink_jobmanager_job_numRestarts",
     "flink_jobmanager_job_numberOfCompletedCheckpoints",
     "flink_jobmanager_job_numberOfFailedCheckpoints",
@@ -95,9 +95,11 @@ def test_rules_and_panels_ask_for_what_there_is() -> None:
     """Names the exporter exports, records of ours, and what Flink, Alertmanager and Prometheus are known to export."""
     there = names(Metrics()) | set(recorded()) | OTHERS
     asked = {rule["expr"] for group in groups() for rule in group["rules"]}
-    for path in DASHBOARDS:
-        panels = json.loads(path.read_text())["panels"]
-        asked |= {target["expr"] for panel in panels for target in panel.get("targets", ())}
+    boards = [json.loads(path.read_text()) for path in DASHBOARDS]
+    asked |= {target["expr"] for board in boards for panel in board["panels"] for target in panel.get("targets", ())}
+    asked |= {note["expr"] for board in boards for note in board["annotations"]["list"]}
+    lists = {one["query"]["query"] for board in boards for one in board["templating"]["list"] if one["type"] == "query"}
+    asked |= {re.sub(r"^label_values\((.*), \w+\)$", r"\1", one) for one in lists}
     used: set[str] = set()
     for expression in asked:
         bare = re.sub(r"\{[^}]*\}|\[[^]]*\]|\b(by|on) \([^)]*\)", "", expression)
@@ -123,3 +125,16 @@ def test_four_dashboards_ask_one_question_each() -> None:
         f"logcanary-{name}" for name in ("overview", "service", *("pipeline", "models"))
     }
     assert all(board["title"].endswith("?") for board in boards)
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_panels_do_not_lie_on_each_other(path: Path) -> None:
+    panels = json.loads(path.read_text())["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken, panel["title"]
+        taken |= cells
