@@ -413,7 +413,8 @@ def api_page() -> str:
 
 
 def _first(kind: type) -> str:
-    return words(inspect.getdoc(kind)).partition(":")[0].partition(". ")[0].rstrip(".")
+    """What a class says it is, up to where it goes on to its fields or its message."""
+    return re.split(r"[:;]|\. ", words(inspect.getdoc(kind)))[0].rstrip(".")
 
 
 def _classes(base: type) -> dict[str, type]:
