@@ -1,7 +1,7 @@
 # One command a verb; `make help` prints them.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help python setup setup-core test chaos kills fuzz memory soak lint format demo up down status lock
+.PHONY: help python setup setup-core test chaos kills fuzz memory soak lint format reference demo up down status lock
 
 # Names lie (a pyenv shim may exist for a version that does not): a Python is what answers.
 RIGHT := import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 12))
@@ -56,6 +56,9 @@ lint: setup ## ruff and mypy
 format: setup ## rewrite the code in the common form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+reference: setup ## write docs/reference anew from the code
+	@$(BIN)/python -m docs.reference
 
 demo: setup ## real logs of HDFS and Kafka, a trained model, real damage, the alert; DEMO_EXIT=1 ends after it
 	@$(BIN)/logcanary demo

@@ -17,6 +17,7 @@ from cli.show import percent, printable
 from contracts.service import ServiceSettings, SessionOptions
 from models.sentences import clock
 from parsing.events import Lines, string_hashes, template_hex
+from parsing.formats import OWN
 from parsing.masks import Masks
 from parsing.params import ANY, parameters
 from parsing.parser import Parsed, Parser, added
@@ -64,7 +65,8 @@ class Tally:
 
     def common(self) -> list[list[Any]]:
         """Return the commonest values with their counts; none where no value ever came back."""
-        return [[name, number] for name, number in self._named.most_common(SHOWN_VALUES) if number > 1]
+        ranked = sorted(self._named.items(), key=lambda item: (-item[1], item[0]))[:SHOWN_VALUES]
+        return [[name, number] for name, number in ranked if number > 1]
 
 
 @dataclass
@@ -147,9 +149,14 @@ class Inspection:
             known.text = text
             known.count += count
 
+    @property
+    def format(self) -> str:
+        """Name of the format that lines are to have."""
+        return OWN if self.settings.format_pattern is not None else self.settings.format
+
     def data(self) -> dict[str, Any]:
         """Return everything as plain values for ``--json``."""
-        name = self.settings.format
+        name = self.format
         return {
             "source": self.source,
             "lines": self.lines,
@@ -223,7 +230,7 @@ class Inspection:
 
         said = [
             f"Written by logcanary inspect: {self.lines:,} lines.",
-            f"Format {self.settings.format}: {self.formats[self.settings.format]:,} lines.",
+            f"Format {self.format}: {self.formats[self.format]:,} lines.",
             f"Sessions by {self.session_rule}: {self.sessions.lines:,} lines, {self.sessions.values:,} identifiers.",
         ]
         values = self.settings.model_dump(mode="json", exclude_defaults=True, exclude={"service"})

@@ -78,6 +78,7 @@ class Detection(Record):
     """Detections of one service with one signature (service, detector, template) form one alert."""
     service: ServiceName
     detector: str
+    """Its name: the sequence model's (``deeplog``; ``deeplog.end`` of an end), or one of ``docs/detectors.md``."""
     kind: Literal["event", "end", "session", "trace"]
     """``event``: this line does not belong. ``end``: the session ended here and should have gone on. ``session``: the
     session as a whole is rare, say the detectors of whole sessions; the line is its last one. ``trace``: what the
@@ -95,6 +96,7 @@ class Detection(Record):
     event_ms: int
     """The time inside the line, or its arrival where it has none."""
     detected_ms: int
+    """When the line was scored."""
     session: str
     """The session's identifier; empty for the endless session of a partition."""
     line: str

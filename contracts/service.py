@@ -17,7 +17,9 @@ class MaskOptions(Options):
     """
 
     name: str = Field(pattern=r"^[A-Z][A-Z0-9_]*$")
+    """What stands in the template in place of the match."""
     pattern: str = Field(min_length=1)
+    """An expression."""
 
 
 class SessionOptions(Options):
@@ -32,7 +34,9 @@ class SessionOptions(Options):
     """
 
     by: Literal["field", "host", "time", "lines", "auto", "identifier", "window"] = "auto"
+    """What ties lines together; as above."""
     pattern: str | None = None
+    """Where ``by`` is ``identifier``: an expression without look-around and back-reference."""
     field: str | None = None
     """Where ``by`` is ``field``: a JSON key (``trace.id`` also inside of ``trace``), a key=value or a header's name."""
     window_seconds: float = Field(default=60.0, ge=0.001, le=31_536_000)
@@ -75,6 +79,7 @@ class DetectorOptions(Options):
     """Which sequence model is trained for a service, and how it judges."""
 
     kind: Literal["deeplog", "ngram"] = "deeplog"
+    """``deeplog``: an LSTM, which needs torch to be trained. ``ngram``: counts of what followed what."""
     window: int = Field(default=10, ge=1, le=100)
     """Events of history before the one that is judged (DeepLog, section 3.1: h = 10)."""
     rule: Literal["likelihood", "top_g"] = "likelihood"
@@ -86,6 +91,7 @@ class DetectorOptions(Options):
     epochs: int = Field(default=30, ge=1)
     """At most this many passes; training stops sooner when held-back likelihood no longer improves."""
     seed: int = 0
+    """Of what is drawn at random while a model is trained."""
     sessions: Literal["on", "off"] = "on"
     """Whether whole sessions are judged too once they are over, by several detectors (``docs/detectors.md``)."""
     traces: Literal["on", "off"] = "on"
@@ -101,6 +107,7 @@ class ServiceSettings(Options):
     """All settings of one service; the control topic holds the newest under ``settings/<service>``."""
 
     service: ServiceName
+    """Whose they are; a file may leave it out, because the command says it."""
     format: str = "auto"
     """Name of a header format of ``parsing.formats``, or ``auto``: found from the first lines and then fixed."""
     format_pattern: str | None = None

@@ -1,22 +1,59 @@
-"""The documentation names what there is: metrics, commands, files."""
+"""The documentation names what there is: metrics, detectors, files; each page is found, each link leads somewhere."""
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
-import typer
 
-from cli.main import app
+from contracts.service import DetectorOptions
+from docs.reference import anchor_of
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
+def links(page: Path) -> list[tuple[Path, str]]:
+    """The files that a page links to, each with the anchor in it."""
+    text = re.sub(r"^ *```.*?^ *```$|`[^`\n]*`", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    found = [target.partition("#") for target in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in target]
+    return [((page.parent / path).resolve() if path else page, anchor) for path, _, anchor in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of its headings, as the usual pages make them."""
+    text = re.sub(r"^ *```.*?^ *```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    return {anchor_of(heading) for heading in re.findall(r"^#+ (.*)$", text, flags=re.MULTILINE)}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
-        if "://" not in target:
-            assert (page.parent / target).exists(), target
+    for target, anchor in links(page):
+        assert target.exists(), target
+        assert not anchor or anchor in anchors(target), f"{target} has no heading #{anchor}"
+
+
+def test_every_page_is_in_the_index_and_the_index_in_the_readme():
+    index = ROOT / "docs/README.md"
+    listed = {target for target, _ in links(index)}
+    assert [str(page) for page in sorted((ROOT / "docs").rglob("*.md")) if page != index and page not in listed] == []
+    assert index in {target for target, _ in links(ROOT / "README.md")}
+
+
+def test_every_detector_is_explained():
+    from models.detectors import SESSION_DETECTORS
+    from models.detectors.sequence import Sequence
+    from models.tracing import TRACE_DETECTORS
+    from models.tracing.rates import Rates
+
+    explained = (ROOT / "docs/detectors.md").read_text()
+    for detector in (*SESSION_DETECTORS, Sequence):
+        assert re.search(rf"^\| `{detector.name}` \|", explained, flags=re.MULTILINE), detector.name
+    for kind in get_args(DetectorOptions.model_fields["kind"].annotation):
+        assert re.search(rf"^\| `{kind}` \|", explained, flags=re.MULTILINE), kind
+    across = (ROOT / "docs/detectors-faults.md").read_text()
+    for detector in (*TRACE_DETECTORS, Rates):
+        assert re.search(rf"^\| `{detector.name}` \|", across, flags=re.MULTILINE), detector.name
 
 
 def test_files_named_in_the_map_exist():
@@ -25,23 +62,6 @@ def test_files_named_in_the_map_exist():
     named = re.findall(rf"`((?:{rooms})/[a-z_./]+\.(?:py|md))`", text)
     assert len(named) > 15
     assert [path for path in named if not (ROOT / path).exists()] == []
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_commands_in_the_pages_exist(page):
-    root = typer.main.get_command(app)
-    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", page.read_text(), flags=re.DOTALL))
-    for words in re.findall(r"logcanary ([a-z][^\n|#&>]*)", blocks):
-        command = root
-        for word in words.split():
-            if not hasattr(command, "commands"):
-                break
-            if command.commands.get(word) is None:
-                assert command.invoke_without_command, words
-                break
-            command = command.commands[word]
-        flags = {flag for parameter in command.params for flag in parameter.opts} | {"-o", "--config"}
-        assert [word for word in words.split() if re.match(r"--?[a-z]", word) and word not in flags] == [], words
 
 
 def test_every_metric_is_documented_and_no_other():

@@ -102,6 +102,19 @@ def test_inspect_says_how_a_log_is_read(tmp_path):
     assert (data["guards"]["cut"], data["guards"]["overflow"]) == (0, 0)
 
 
+def test_a_format_of_ones_own_is_named_and_said_to_fit(tmp_path):
+    lines = [f"web-{n % 2}|31.01.2026 08:00:{n:02d}|INFO| seat {n} taken".encode() for n in range(60)]
+    log_of(tmp_path / "web.log", lines)
+    (tmp_path / "web.toml").write_text(
+        "format_pattern = '(?P<host>[^|]+)\\|(?P<time>[^|]+)\\|(?P<level>\\w+)\\| '\n"
+        'format_time = "dd.MM.yyyy HH:mm:ss"\n'
+    )
+    data = json.loads(run("inspect", "web.log", "--settings", "web.toml", "--json").stdout)
+    assert data["format"] == {"name": "pattern", "lines": 60, "share": 1.0}
+    hosts = next(one for one in data["fields"] if one["field"] == "host")
+    assert hosts["common"] == [["web-0", 30], ["web-1", 30]]  # of equals the first by name, in every run
+
+
 def test_inspect_shows_foreign_text_as_text(tmp_path):
     done = run("inspect", log_of(tmp_path / "app.log", blocks()))
     assert done.exit_code == 0
