@@ -17,7 +17,7 @@ from console.access import Access
 from console.advice import advise_all, seen
 from console.guard import Guard
 from console.pages import Pages
-from console.problems import install
+from console.problems import PROBLEM, install
 from console.site import Service
 from contracts.base import Record
 from contracts.records import BundlePointer, Deed
@@ -98,9 +98,10 @@ def create(settings: AppSettings, pages: Pages | None = None, put: Callable[[Dee
         title="LogCanary",
         version=version_of("logcanary"),
         description=__doc__.partition("\n")[0],
-        docs_url=None,
+        docs_url=None,  # their pages come from elsewhere
         redoc_url=None,
-    )  # their pages come from elsewhere
+        responses={"4XX": PROBLEM},
+    )
     app.add_middleware(Guard, access=pages.site.access if pages else Access(settings.web))
     app.add_middleware(audit.Audited, put=put)
     install(app)

@@ -1,5 +1,7 @@
 """What went wrong: a title, a sentence with the fix, a status; as ``application/problem+json`` (RFC 9457) or a page."""
 
+from typing import Any
+
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
@@ -32,6 +34,17 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     AccessError: (503, "access"),
 }
 """The nearest class in an error's ancestry counts."""
+
+_TEXT = {"type": "string"}
+_SCHEMA = {
+    "type": "object",
+    "properties": {"type": _TEXT, "title": _TEXT, "status": {"type": "integer"}, "detail": _TEXT},
+}
+PROBLEM: dict[str, Any] = {
+    "description": "What went wrong, in a sentence with the fix",
+    "content": {MEDIA_TYPE: {"schema": _SCHEMA}},
+}
+"""How OpenAPI describes one."""
 
 
 def answer(request: Request, status: int, title: str, detail: str, **more: object) -> Response:

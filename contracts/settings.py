@@ -25,14 +25,21 @@ class KafkaOptions(Options):
     log_prefix: str = "logs."
     """A topic with this prefix belongs to the service named by the rest."""
     detections: str = "logcanary.detections"
+    """Topic of findings,"""
     statistics: str = "logcanary.statistics"
+    """of what operators did with each micro-batch, for the exporter,"""
     deadletters: str = "logcanary.deadletters"
+    """of lines that could not be parsed,"""
     control: str = "logcanary.control"
+    """of settings, catalogue, bundle pointers and verdicts,"""
     audit: str = "logcanary.audit"
+    """and of what was done in the console."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
     """How brokers are spoken to: in the open, by TLS, with a name and password (SASL), or both."""
     sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    """How name and password are proven, where SASL is spoken."""
     sasl_username: str = ""
+    """Who LogCanary is to the brokers."""
     sasl_password_file: str = ""
     """File that holds the password and nothing else, as Kubernetes and Docker mount secrets. The password is in no
     setting, so that nothing that prints, keeps or hands on settings can show it. Flink's workers read the same path."""
@@ -58,15 +65,20 @@ class HdfsOptions(Options):
     url: str = "http://127.0.0.1:9870"
     """A WebHDFS address, or ``file:///path`` for a local folder."""
     user: str = "logcanary"
+    """Who LogCanary is to WebHDFS."""
     root: str = "/logcanary"
+    """Folder of archive and registry."""
 
 
 class FlinkOptions(Options):
     """Where the Flink cluster is, and how the job runs."""
 
     rest: str = "http://127.0.0.1:8081"
+    """Address of the JobManager."""
     parallelism: int = Field(default=2, ge=1)
+    """Instances of each operator, each with a Python process of its own."""
     checkpoint_seconds: float = Field(default=10.0, gt=0)
+    """Between checkpoints: as much is read again after a crash."""
     checkpoints: str = ""
     """Folder or address of checkpoints; empty: the local stack's own folder."""
     batch_milliseconds: int = Field(default=200, ge=10, le=10_000)
@@ -87,9 +99,11 @@ class ArchiveOptions(Options):
     roll_seconds: int = Field(default=600, ge=1)
     """A file holds lines of one slot of this length (by Kafka's timestamp) at most."""
     roll_lines: int = Field(default=500_000, ge=1)
+    """Lines after which a file is closed."""
     roll_bytes: int = Field(default=64 * 1024 * 1024, ge=1)
     """Uncompressed bytes after which a file is closed."""
     group: str = "logcanary-archiver"
+    """Consumer group by which archivers share the partitions."""
     retention_days: float | None = Field(default=None, gt=0)
     """``logcanary archive expire`` deletes what is older; None: it has to be told. Nothing deletes by itself."""
 
@@ -100,10 +114,13 @@ class WebOptions(Options):
     host: str = "127.0.0.1"
     """Off loopback the console answers only those whom ``access_file`` or ``proxy_header`` names."""
     exporter_port: Port = 9464
+    """Of ``/metrics``."""
     exporter_url: Url = ""
     """Where others reach the exporter, such as ``http://exporter:9464``; empty: on this machine."""
     console_port: Port = 8080
+    """Of the pages and the HTTP interface."""
     prometheus_port: Port = 9090
+    """Of the local stack's Prometheus."""
     grafana: Url = ""
     """Where browsers reach Grafana; pages link to it. Empty: they do not."""
     access_file: str = ""

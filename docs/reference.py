@@ -378,7 +378,7 @@ def api_page() -> str:
         body = one.get("requestBody", {}).get("content", {})
         out += [f"Body: {typed(next(iter(body.values()))['schema'], refer)}.\n"] if body else []
         for status, answer in one["responses"].items():
-            if status != "422":
+            if not status.startswith("4"):
                 content = next(iter(answer.get("content", {}).values()), {})
                 out += [f"Answer {status}: {typed(content.get('schema', {}), refer)}.\n"]
     out += [
