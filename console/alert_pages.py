@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from console import forms
 from console.audit import acting
+from console.lines import Around, around
 from console.saying import Judge, Say
 from console.site import Author, Routes, Service, Site, Text, now_ms
 from console.store import PAGE, Row, cursor
@@ -26,7 +27,11 @@ class AlertPages:
 
     def __init__(self, site: Site) -> None:
         self._site, self.judge = site, Judge(site.settings, site.store, site.reading)
-        self.views: Routes = {"/ui/alerts": self.alerts, "/ui/alerts/{service}/{signature}": self.alert}
+        self.views: Routes = {
+            "/ui/alerts": self.alerts,
+            "/ui/alerts/{service}/{signature}": self.alert,
+            "/ui/detections/{detection}/lines": self.lines,
+        }
         self.acts: Routes = {
             "/ui/detections/{detection}/verdict": self.verdict,
             "/ui/detections/{detection}/undo": self.undo,
@@ -115,6 +120,20 @@ class AlertPages:
         forms.check(request, token)
         author = acting(request, author, "taken back")
         return self._back(self.judge.undo(detection, author, now_ms())[0])
+
+    def lines(self, request: Request, detection: str) -> Response:
+        """The lines around a finding."""
+        found, near = self.around(detection)
+        return self._site.page(request, "lines.html", found=found, near=near)
+
+    def around(self, detection: str) -> tuple[Detection, Around]:
+        """A finding, and the lines around it.
+
+        Raises:
+            HTTPException: 404: there is no such detection.
+        """
+        found = self.judge.found(detection)
+        return found, around(self._site.settings, self._site.reading.view.settings_of(found.service), found)
 
     def _dashboard(self, found: Detection) -> str:
         """Where Grafana shows the hour around a finding; empty: nobody said where Grafana is."""

@@ -62,6 +62,21 @@ class Known(Record):
         return cls(**{name: getattr(alert, name) for name in cls.model_fields})
 
 
+class Line(Record):
+    """A line of a topic."""
+
+    offset: int
+    text: str
+
+
+class Near(Record):
+    """The lines around a finding."""
+
+    source: str
+    """``topic``, or ``archive`` where they have left the topic."""
+    lines: tuple[Line, ...]
+
+
 class Deeds(Record):
     """What was done in the console, the latest first."""
 
@@ -103,6 +118,12 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         """Take back what was said of a detection."""
         author = acting(request, author, "taken back")
         return pages.alerts.judge.undo(detection, author, now_ms())[1]
+
+    @app.get("/detections/{detection}/lines", tags=["alerts"])
+    def lines(detection: str) -> Near:
+        """The ten lines before and after a finding's, from its topic or the archive; without what is redacted."""
+        near = pages.alerts.around(detection)[1]
+        return Near(source=near.source, lines=tuple(Line(offset=at, text=text) for at, text in near.lines))
 
     @app.get("/services/{service}/budget", tags=["models"])
     def budget(service: Service, unit: Unit = "rate", amount: Amount = None) -> Preview:

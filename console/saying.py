@@ -51,7 +51,7 @@ class Judge:
         """
         if asked.lasts_ms and asked.value not in NORMAL:
             raise HTTPException(422, "expires: only what is normal can be so for a time")
-        found = self._found(detection)
+        found = self.found(detection)
         ends = now_ms + asked.lasts_ms if asked.lasts_ms else 0
         means = (asked.value, asked.reason, asked.author, now_ms)
         given = verdict_on(found, *means, scope=asked.scope, expires_ms=ends, before=self._said(found))
@@ -64,7 +64,7 @@ class Judge:
         Raises:
             HTTPException: 404: there is no such detection; 409: nothing is said of it.
         """
-        found = self._found(detection)
+        found = self.found(detection)
         said = self._said(found)
         if said is None or said.undone_ms:
             raise HTTPException(409, f"nothing is said of {detection} that could be taken back")
@@ -72,7 +72,12 @@ class Judge:
         self._put(given)
         return found, given
 
-    def _found(self, name: str) -> Detection:
+    def found(self, name: str) -> Detection:
+        """The detection of an id.
+
+        Raises:
+            HTTPException: 404: there is no such detection.
+        """
         found = self._store.detection(name)
         if found is None:
             raise HTTPException(404, f"there is no detection {name}")

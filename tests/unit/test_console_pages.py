@@ -9,14 +9,17 @@ import pytest
 from fastapi.testclient import TestClient
 
 from console import advice, saying
+from console import lines as lines_module
 from console import service_pages as module
 from console.api import create
 from console.pages import Pages
 from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
 from contracts.records import Before, BundlePointer, Expected, Template
+from contracts.service import ServiceSettings
 from contracts.settings import WebOptions
 from models.registry import Registry
+from storage.archive import batch_of, write_lines
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
 from tests.unit.test_console import alone
@@ -207,6 +210,42 @@ def test_an_alert_leads_to_the_dashboard_at_its_time(client, store, tmp_path, re
     assert f'href="http://127.0.0.1:3000/d/logcanary-service?var-service=web&amp;{around}"' in text
     with pytest.raises(ValueError, match="grafana"):
         WebOptions(grafana="javascript:alert(1)")
+
+
+def record(offset, value):
+    return SimpleNamespace(offset=offset, timestamp=T0 + offset, key=None, value=value, headers=[])
+
+
+def test_the_lines_around_a_finding_come_from_the_topic_or_the_archive_without_secrets(
+    client, store, reading, tmp_path, monkeypatch
+):
+    filled(store, offset=12, arrival_ms=T0 + 12)
+    values = {n: f"line {n} of {SCRIPT}".encode() for n in range(40)} | {11: None, 13: b"\xff password=hunter2"}
+    asked = []
+    kept = [record(n, value) for n, value in sorted(values.items())]
+
+    def read_at(settings, wanted):
+        asked.append({place: list(offsets) for place, offsets in wanted.items()})
+        return [one for one in kept if one.offset in range(2, 23)]
+
+    monkeypatch.setattr(lines_module, "read_at", read_at)
+    reading.view.settings["web"] = ServiceSettings(service="web", redact=("credentials",))
+    near = client.get(f"/detections/{1:016x}/lines").json()
+    assert asked == [{("logs.web", 0): list(range(2, 23))}]
+    assert (near["source"], [one["offset"] for one in near["lines"]]) == ("topic", list(range(2, 23)))
+    assert near["lines"][11]["text"] == "\ufffd password=<redacted:password>"
+    page = client.get(f"/ui/detections/{1:016x}/lines").text
+    assert "<script>alert" not in page
+    assert page.count('class="odd"') == 1
+    batch = batch_of("logs.web", 0, kept)
+    write_lines(LocalFiles(tmp_path), "/logcanary", "web", [batch])
+    kept.clear()
+    archived = client.get(f"/detections/{1:016x}/lines").json()
+    assert archived == near | {"source": "archive"}
+    store.add([found(2, "d" * 16, partition=3)], {}, ControlView())
+    assert client.get(f"/detections/{2:016x}/lines").json()["lines"] == []
+    assert "Neither" in client.get(f"/ui/detections/{2:016x}/lines").text
+    assert client.get("/detections/none/lines").status_code == 404
 
 
 def test_a_verdict_settles_an_alert_and_can_be_taken_back(client, store, reading):
