@@ -20,6 +20,22 @@ class MaskOptions(Options):
     pattern: str = Field(min_length=1)
 
 
+RedactKind = Literal["password", "bearer", "jwt", "private-key", "aws-key", "api-key", "email", "card"]
+"""What is known to be a secret by its looks (``parsing.redaction``, ``docs/redaction.md``)."""
+
+CREDENTIALS: tuple[RedactKind, ...] = ("private-key", "jwt", "bearer", "password", "aws-key", "api-key")
+
+
+class RedactOptions(Options):
+    """A secret of a service's own: what ``pattern`` matches becomes ``<redacted:name>``.
+
+    The pattern has no look-around and no back-reference, and takes time in proportion to the line.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    pattern: str = Field(min_length=1)
+
+
 class SessionOptions(Options):
     """How the lines of a service form sessions (``docs/sessions.md``).
 
@@ -112,6 +128,12 @@ class ServiceSettings(Options):
     form, which takes longer."""
     masks: tuple[MaskOptions, ...] = ()
     """Tried before the default masks, in this order."""
+    redact: tuple[RedactKind | RedactOptions, ...] = CREDENTIALS
+    """What is taken out of a line before anything else reads it, in this order; ``[]``: nothing (``docs/redaction.md``).
+    Lines that come from now on: what is on a topic or in the archive already stays as it is."""
+    redact_archive: bool = False
+    """Whether it is taken out of the archive's lines too, which are kept byte for byte else. For good: Kafka's own
+    retention ends, and nothing brings the bytes back."""
     session: SessionOptions = SessionOptions()
     detector: DetectorOptions = DetectorOptions()
     budget: BudgetOptions = BudgetOptions()
