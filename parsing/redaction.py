@@ -76,23 +76,25 @@ _STRING = "(?:" + "|".join(f"{_quote(depth)}{_inside(depth)}*(?:{_quote(depth)})
 _LIST = rf"\[{_BLANKS}(?:{_STRING}{_BLANKS},?{_BLANKS})+\]?"
 
 
-def _said(key: str, bare: str = _BARE) -> list[tuple[str, str]]:
-    """Return the ways in which a value is said of a key: (what is left before it, the value).
+def _said(key: str, bare: str = _BARE) -> tuple[str, str]:
+    """Return an expression for all ways in which a value is said of a key, and what a match becomes.
 
-    The quotes stay; a list or number of JSON becomes a string, with the quotes of its key (group ``q``).
+    The quotes stay; a list or number of JSON becomes a string, with the quotes of its key.
     """
-    in_json = rf'{key}\\{{0,7}}"{_BLANKS}:{_BLANKS}'
-    in_text = rf"{key}(?:\\{{0,7}}\"{_BLANKS}=>|'?\]?{_EQUALS}){_BLANKS}"
+    in_json = rf'\\{{0,7}}"{_BLANKS}:{_BLANKS}'
+    in_text = rf"(?:\\{{0,7}}\"{_BLANKS}=>|'?\]?{_EQUALS}){_BLANKS}"
     ways = [(f"{in_json}{_quote(depth)}", f"{_inside(depth)}+") for depth in _DEPTHS]
-    ways.append((rf'{key}(?P<q>\\{{0,7}}"){_BLANKS}:{_BLANKS}', f"(?:{_LIST}|{_NUMBER})"))
+    ways.append((rf'(?P<quote>\\{{0,7}}"){_BLANKS}:{_BLANKS}', f"(?:{_LIST}|{_NUMBER})"))
     ways += [(f"{in_text}{_quote(depth)}", f"(?:{_NO_END}|{_escape(depth)}){_inside(depth)}*") for depth in _DEPTHS]
-    return [*ways, (f"{in_text}'", f"{_SINGLE}(?P<end>')"), (f"{in_text}'", r"(?:[^'\\\"]|\\[^\"])+"), (in_text, bare)]
+    ways += [(f"{in_text}'", f"{_SINGLE}(?P<end>')"), (f"{in_text}'", r"(?:[^'\\\"]|\\[^\"])+"), (in_text, bare)]
+    return _any(f"(?P<key>{key})", ways)
 
 
-def _any(ways: list[tuple[str, str]]) -> tuple[str, str]:
-    """Return one expression for all these ways, and what a match becomes: with ``{}`` for the mark."""
-    pattern = "|".join(f"(?P<head{number}>{before}){value}" for number, (before, value) in enumerate(ways))
-    return pattern, "".join(f"${{head{number}}}" for number in range(len(ways))) + "${q}{}${q}${end}${at}"
+def _any(key: str, ways: list[tuple[str, str]]) -> tuple[str, str]:
+    """Return an expression for a key with (what stays, what goes) behind it, in any of these ways."""
+    pattern = "|".join(f"(?P<head{number}>{stays}){goes}" for number, (stays, goes) in enumerate(ways))
+    heads = "".join(f"${{head{number}}}" for number in range(len(ways)))
+    return f"{key}(?:{pattern})", f"${{key}}{heads}${{quote}}{{}}${{quote}}${{end}}"
 
 
 def _cases(*words: str) -> list[str]:
@@ -120,58 +122,89 @@ _SCHEMES = "(?:Digest|AWS4-HMAC-SHA256|OAuth|Hawk|Signature)"
 _SEVERAL = r"(?:=\"[^\"\\\r\n]*\"|=\\\"[^\"\\\r\n]*\\\"|[^\"\\\r\n]|\\[^\"\r\n])*"
 _CREDENTIALS = rf"(?:{_SCHEMES}[ \t]{_SEVERAL}|\[?(?:[A-Za-z][A-Za-z0-9_-]*[ \t]+)?{_BARE})"
 """As in ``Basic dXNlcjpw``, ``[Bearer abc]``, ``abc``."""
-_TOKEN = (r"(?:bearer|Bearer|BEARER|Basic)(?:[ \t]|%20|\\u0020)+", "[A-Za-z0-9._~+/-]{16,}=*")
-_OPTION = rf"--?[A-Za-z-]*{_SECRET}[ \t]+"
 _OPTIONS = [
-    (f'{_OPTION}"', f"(?:{_NO_END}|{_escape(0)}){_inside(0)}*"),
-    (f"{_OPTION}'", r"(?:[^'\\\"]|\\[^\"])+"),
-    (_OPTION, r"[^ \t\r\n\"'\\-](?:[^ \t\r\n\"\\]|\\[^ \t\r\n\"])*"),
+    (r'[ \t]+"', f"(?:{_NO_END}|{_escape(0)}){_inside(0)}*"),
+    (r"[ \t]+'", r"(?:[^'\\\"]|\\[^\"])+"),
+    (r"[ \t]+", r"[^ \t\r\n\"'\\-](?:[^ \t\r\n\"\\]|\\[^ \t\r\n\"])*"),
 ]
-_ADDRESS = (r":(?:\\?/){2}[^/?#@ \t\r\n\"':\\<>]*:", r"[^/?# \t\r\n\"'\\<>]+(?P<at>@)")
-"""The password in an address: up to the last @ before the path."""
+"""As in ``--password abc``."""
 _PEM = r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _EDGE = r"(?-u:\b)"
 _CARD = (
+    rf"{_EDGE}(?:"
     r"(?:4[0-9]{3}|5[1-5][0-9]{2}|2[2-7][0-9]{2}|6(?:011|4[4-9][0-9]|5[0-9]{2}))(?:[ -]?[0-9]{4}){3}"
     r"|3[47][0-9]{2}[ -]?[0-9]{6}[ -]?[0-9]{5}"
+    rf"){_EDGE}"
 )
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """A kind of secret: an expression, what a match becomes, and what every line with a match holds."""
+class _Rule:
+    """How a kind of secret is found."""
 
-    pattern: str
-    becomes: str
-    """With ``{}`` for the mark."""
     hint: str
+    """Fits every line with a match, and is quickly looked for: words alone, where it can be."""
+    pattern: str
+    becomes: str = "{}"
+    """What a match becomes, with ``{}`` for the mark."""
     check: Callable[[str], bool] | None = None
     """Whether a match is one, where the expression alone cannot say."""
 
 
-_KINDS: dict[RedactKind, _Kind] = {
-    "private-key": _Kind(rf"-----BEGIN {_PEM}(?:[^\"-]|-[^\"-])*(?:-----END {_PEM})?", "{}", "PRIVATE KEY"),
-    "jwt": _Kind(rf"{_EDGE}eyJ[A-Za-z0-9_-]{{10,}}(?:\.[A-Za-z0-9_-]+){{1,4}}", "{}", "eyJ"),
-    "bearer": _Kind(
-        *_any([*_said(_AUTHORIZATION, _CREDENTIALS), _TOKEN]), "uthorization|UTHORIZATION|earer|EARER|Basic"
+def luhn(text: str) -> bool:
+    """Tell whether digits end with their check digit (ISO/IEC 7812-1, annex B); what is no digit is passed over.
+
+    >>> luhn("4111 1111 1111 1111"), luhn("4111 1111 1111 1112")
+    (True, False)
+    """
+    digits = [int(one) for one in reversed(text) if "0" <= one <= "9"]
+    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
+    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
+
+
+_WORDS_HINT = (
+    "passw|Passw|PASSW|passp|Passp|PASSP|pwd|Pwd|PWD|secret|Secret|SECRET|token|Token|TOKEN|redential|REDENTIAL"
+    "|key|Key|KEY"
+)
+_RULES: dict[RedactKind, tuple[_Rule, ...]] = {
+    "private-key": (_Rule("PRIVATE KEY", rf"-----BEGIN {_PEM}(?:[^\"-]|-[^\"-])*(?:-----END {_PEM})?"),),
+    "jwt": (_Rule("eyJ", rf"{_EDGE}eyJ[A-Za-z0-9_-]{{10,}}(?:\.[A-Za-z0-9_-]+){{1,4}}"),),
+    "bearer": (
+        _Rule("uthoriz|UTHORIZ", *_said(_AUTHORIZATION, _CREDENTIALS)),
+        _Rule(
+            "earer|EARER|Basic",
+            r"(?P<key>(?:bearer|Bearer|BEARER|Basic)(?:[ \t]|%20|\\u0020)+)[A-Za-z0-9._~+/-]{16,}=*",
+            "${key}{}",
+        ),
     ),
-    "password": _Kind(
-        *_any([*_said(_SECRET), *_OPTIONS, _ADDRESS]),
-        "passw|Passw|PASSW|passp|Passp|PASSP|pwd|Pwd|PWD|secret|Secret|SECRET|token|Token|TOKEN|redential|REDENTIAL"
-        r"|key|Key|KEY|:\\?/\\?/[^/?#@ \t\r\n\"':\\<>]*:[^/?# \t\r\n\"'\\<>]+@",
+    "password": (
+        _Rule(_WORDS_HINT, *_said(_SECRET)),
+        _Rule(rf"--?[A-Za-z-]*(?:{_WORDS_HINT})", *_any(f"(?P<key>--?[A-Za-z-]*{_SECRET})", _OPTIONS)),
+        # In an address: up to the last @ before the path.
+        _Rule(
+            "://[^/?#@ ]*:",
+            r"(?P<key>://[^/?#@ \t\r\n\"':\\<>]*:)[^/?# \t\r\n\"'\\<>]+(?P<end>@)",
+            "${key}{}${end}",
+        ),
     ),
-    "aws-key": _Kind(rf"{_EDGE}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_EDGE}", "{}", "AKIA|ASIA"),
-    "api-key": _Kind(
-        rf"{_EDGE}(?:gh[oprsu]_[A-Za-z0-9]{{20,}}|github_pat_[A-Za-z0-9_]{{20,}}|glpat-[A-Za-z0-9_-]{{20,}}"
-        r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{35})",
-        "{}",
-        "gh[oprsu]_|github_pat_|glpat-|xox|[rs]k_|AIza",
+    "aws-key": (_Rule("AKIA|ASIA", rf"{_EDGE}(?:AKIA|ASIA)[A-Z0-9]{{16}}{_EDGE}"),),
+    "api-key": (
+        _Rule(
+            "gho_|ghp_|ghr_|ghs_|ghu_|github_pat_|glpat-|xox|k_live|k_test|AIza",
+            rf"{_EDGE}(?:gh[oprsu]_[A-Za-z0-9]{{20,}}|github_pat_[A-Za-z0-9_]{{20,}}|glpat-[A-Za-z0-9_-]{{20,}}"
+            r"|xox[abeoprs]-[A-Za-z0-9-]{10,}|[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|AIza[A-Za-z0-9_-]{35})",
+        ),
     ),
-    "email": _Kind(
-        r"[A-Za-z0-9._%+-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+", "{}", r"[A-Za-z0-9_%+-](?:@|%40)"
+    "email": (
+        _Rule(
+            r"[A-Za-z0-9_%+-](?:@|%40)",
+            r"[A-Za-z0-9._%+-]{1,64}(?:@|%40)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+",
+        ),
     ),
-    "card": _Kind(rf"{_EDGE}(?:{_CARD}){_EDGE}", "{}", rf"{_EDGE}(?:{_CARD}){_EDGE}", lambda text: luhn(text)),
+    "card": (_Rule(_CARD, _CARD, check=luhn),),
 }
+_HINTS: dict[str, str] = {"password": f"{_WORDS_HINT}|://[^/?#@ ]*:"}
+"""... where a rule's hint is part of another's."""
 _TAIL = r"(?:[0-9]+[ -])*[^ \t\r\n]{1,512}$"
 """The end of a line that was cut: it may be the beginning of a secret that shows itself further on only."""
 
@@ -191,28 +224,33 @@ def luhn(text: str) -> bool:
 class Redaction:
     """What is taken out of the lines of one service."""
 
-    kinds: tuple[tuple[str, _Kind], ...] = ()
+    rules: tuple[tuple[str, _Rule], ...] = ()
+    """With what stands for their matches."""
     hint: str = ""
+    """Fits every line that any of them changes."""
 
     @classmethod
     def build(cls, wanted: Iterable[RedactKind | RedactOptions]) -> "Redaction":
-        """Put the expressions of a service together.
+        """Put the rules of a service together.
 
         Raises:
             RedactSettingsError: An own expression cannot be run, or matches the empty text.
         """
-        kinds = [
-            (one, _KINDS[one]) if isinstance(one, str) else (one.name, _Kind(_checked(one), "{}", one.pattern))
-            for one in wanted
-        ]
-        return cls(tuple(kinds), "|".join(f"(?:{kind.hint})" for _, kind in kinds))
+        rules: list[tuple[str, _Rule]] = []
+        hints = []
+        for one in wanted:
+            mine = _RULES[one] if isinstance(one, str) else (_Rule(own := _checked(one), own),)
+            name = one if isinstance(one, str) else one.name
+            rules += [(mark(name), rule) for rule in mine]
+            hints.append(_HINTS.get(name) or "|".join(rule.hint for rule in mine))
+        return cls(tuple(rules), "|".join(hints))
 
     def lines(self, lines: Lines) -> Lines:
         """Return the lines without their secrets; the very same object where there are none.
 
         Of a line that the source has cut, the last word goes too.
         """
-        if not self.kinds or not lines.blob:
+        if not self.rules or not lines.blob:
             return lines
         column = column_of(lines)
         cut = _was_cut(lines)
@@ -232,11 +270,10 @@ class Redaction:
 
     def texts(self, texts: pl.Series) -> pl.Series:
         """Return a column of texts without their secrets: [n]."""
-        for name, kind in self.kinds:
-            if kind.check is None:
-                texts = texts.str.replace_all(kind.pattern, kind.becomes.replace("{}", mark(name)))
-            else:
-                texts = _checking(texts, name, kind)
+        for word, rule in self.rules:
+            rows = texts.str.contains(rule.hint).arg_true()
+            if len(rows):
+                texts = texts.clone().scatter(rows, _replaced(texts[rows], rule, word))
         return texts
 
     def _changed(
@@ -252,15 +289,13 @@ class Redaction:
         return rows[changed.to_numpy()], [text.encode(encoding) for text in after.filter(changed)]
 
 
-def _checking(texts: pl.Series, name: str, kind: _Kind) -> pl.Series:
-    """Replace what an expression matches and a check takes for a secret; Python looks at lines with a match alone."""
-    rows = texts.str.contains(kind.pattern).arg_true()
-    if not len(rows):
-        return texts
-    pattern, check = re.compile(kind.pattern.replace("(?-u:", "(?a:")), kind.check
-    assert check is not None
-    done = [pattern.sub(lambda found: mark(name) if check(found[0]) else found[0], text) for text in texts[rows]]
-    return texts.clone().scatter(rows, done)
+def _replaced(texts: pl.Series, rule: _Rule, word: str) -> pl.Series:
+    """Put a word in place of what a rule finds; where it has to check that, Python looks at each text."""
+    check = rule.check
+    if check is None:
+        return texts.str.replace_all(rule.pattern, rule.becomes.replace("{}", word))
+    pattern = re.compile(rule.pattern.replace(_EDGE, r"(?a:\b)"))
+    return pl.Series([pattern.sub(lambda found: word if check(found[0]) else found[0], text) for text in texts])
 
 
 def _was_cut(lines: Lines) -> NDArray[np.bool_]:
