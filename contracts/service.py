@@ -20,10 +20,8 @@ class MaskOptions(Options):
     pattern: str = Field(min_length=1)
 
 
-RedactKind = Literal["password", "bearer", "jwt", "private-key", "aws-key", "api-key", "email", "card"]
-"""What is known to be a secret by its looks (``parsing.redaction``, ``docs/redaction.md``)."""
-
-CREDENTIALS: tuple[RedactKind, ...] = ("private-key", "jwt", "bearer", "password", "aws-key", "api-key")
+RedactKind = Literal["credentials", "private-key", "jwt", "bearer", "password", "aws-key", "api-key", "email", "card"]
+"""What is known to be a secret by its looks (docs/redaction.md); ``credentials`` is all but ``email`` and ``card``."""
 
 
 class RedactOptions(Options):
@@ -128,9 +126,9 @@ class ServiceSettings(Options):
     form, which takes longer."""
     masks: tuple[MaskOptions, ...] = ()
     """Tried before the default masks, in this order."""
-    redact: tuple[RedactKind | RedactOptions, ...] = CREDENTIALS
-    """What is taken out of a line before anything else reads it, in this order; ``[]``: nothing (``docs/redaction.md``).
-    Lines that come from now on: what is on a topic or in the archive already stays as it is."""
+    redact: tuple[RedactKind | RedactOptions, ...] = ()
+    """What is taken out of a line before anything else reads it, in this order (docs/redaction.md). In force for lines
+    that are read from now on: what is on a topic or in the archive already stays as it is."""
     redact_archive: bool = False
     """Whether it is taken out of the archive's lines too, which are kept byte for byte else. For good: Kafka's own
     retention ends, and nothing brings the bytes back."""

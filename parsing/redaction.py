@@ -2,7 +2,7 @@ r"""Secrets out of lines, before anything else reads them: what is found becomes
 
 Usage::
 
-    redaction = Redaction.build(settings.redact)
+    redaction = Redaction.build(settings.redact)  # no rules, and no cost, where nothing is wanted
     lines = redaction.lines(lines)  # the very same object where no line holds a secret
 
 A line that holds none of the words in ``hint`` costs one search for all of them at once, and the whole expressions look
@@ -53,7 +53,7 @@ _EQUALS = rf"{_COLOUR}{_BLANKS}(?:=>|:=|[=:]|\\u003[dD]){_BLANKS}{_COLOUR}"
 _NUMBER = "-?[0-9][0-9.eE+-]*"
 _BARE = r"(?:[^ \t\r\n\"\\']|\\[^ \t\r\n\"])(?:[^ \t\r\n\"\\]|\\[^ \t\r\n\"])*"
 """A value without quotes: up to a blank, or to a quote that ends the JSON around it."""
-# A quote behind "password:" may also end the JSON string that says so: a comma and the next key follow then, or a brace.
+# A quote behind "password:" may also end the JSON string that says so: a comma and a key follow then, or a brace.
 _NO_END = r'[^,}\]"\\]|,[^" \\]|[}\]][^,}\] "\\\r\n]'
 _SINGLE = r"(?:[^'\\\r\n]|\\[^\r\n])+"
 
@@ -172,7 +172,7 @@ _RULES: dict[RedactKind, tuple[_Rule, ...]] = {
     "bearer": (
         _Rule("uthoriz|UTHORIZ", *_said(_AUTHORIZATION, _CREDENTIALS)),
         _Rule(
-            "earer|EARER|Basic",
+            r"earer|EARER|Basic[ \t%\\]",
             r"(?P<key>(?:bearer|Bearer|BEARER|Basic)(?:[ \t]|%20|\\u0020)+)[A-Za-z0-9._~+/-]{16,}=*",
             "${key}{}",
         ),
@@ -203,21 +203,12 @@ _RULES: dict[RedactKind, tuple[_Rule, ...]] = {
     ),
     "card": (_Rule(_CARD, _CARD, check=luhn),),
 }
-_HINTS: dict[str, str] = {"password": f"{_WORDS_HINT}|://[^/?#@ ]*:"}
+CREDENTIALS: tuple[RedactKind, ...] = ("private-key", "jwt", "bearer", "password", "aws-key", "api-key")
+"""In this order: what ``bearer`` and ``password`` find by its key may be one of those before them."""
+_HINTS: dict[RedactKind, str] = {"password": f"{_WORDS_HINT}|://[^/?#@ ]*:"}
 """... where a rule's hint is part of another's."""
 _TAIL = r"(?:[0-9]+[ -])*[^ \t\r\n]{1,512}$"
 """The end of a line that was cut: it may be the beginning of a secret that shows itself further on only."""
-
-
-def luhn(text: str) -> bool:
-    """Tell whether digits end with their check digit (ISO/IEC 7812-1, annex B); what is no digit is passed over.
-
-    >>> luhn("4111 1111 1111 1111"), luhn("4111 1111 1111 1112")
-    (True, False)
-    """
-    digits = [int(one) for one in reversed(text) if "0" <= one <= "9"]
-    doubled = [sum(divmod(2 * digit, 10)) for digit in digits[1::2]]
-    return (sum(digits[::2]) + sum(doubled)) % 10 == 0
 
 
 @dataclass(frozen=True)
@@ -239,11 +230,15 @@ class Redaction:
         rules: list[tuple[str, _Rule]] = []
         hints = []
         for one in wanted:
-            mine = _RULES[one] if isinstance(one, str) else (_Rule(own := _checked(one), own),)
-            name = one if isinstance(one, str) else one.name
-            rules += [(mark(name), rule) for rule in mine]
-            hints.append(_HINTS.get(name) or "|".join(rule.hint for rule in mine))
-        return cls(tuple(rules), "|".join(hints))
+            if isinstance(one, RedactOptions):
+                own = f"(?:{_checked(one)})"
+                rules.append((mark(one.name), _Rule(own, own)))
+                hints.append(own)
+                continue
+            for name in CREDENTIALS if one == "credentials" else (one,):
+                rules += [(mark(name), rule) for rule in _RULES[name]]
+                hints.append(_HINTS.get(name) or "|".join(rule.hint for rule in _RULES[name]))
+        return cls(tuple(rules), _together(hints))
 
     def lines(self, lines: Lines) -> Lines:
         """Return the lines without their secrets; the very same object where there are none.
@@ -259,8 +254,8 @@ class Redaction:
         parts = [self._changed(np.flatnonzero(known), column.filter(pl.Series(known)), cut, "utf-8")]
         if asked.null_count():  # no text, and yet a secret may stand in it: byte by byte
             starts, rows = lines.starts(), np.flatnonzero(asked.is_null().to_numpy() & (lines.lengths > 0))
-            values = [lines.blob[starts[row] : starts[row + 1]].decode("latin-1") for row in rows.tolist()]
-            parts.append(self._changed(rows, pl.Series(values, dtype=pl.String), cut, "latin-1"))
+            texts = [lines.blob[starts[row] : starts[row + 1]].decode("latin-1") for row in rows.tolist()]
+            parts.append(self._changed(rows, pl.Series(texts, dtype=pl.String), cut, "latin-1"))
         rows, values = np.concatenate([rows for rows, _ in parts]), [one for _, values in parts for one in values]
         return _with(lines, rows, values) if len(rows) else lines
 
@@ -321,6 +316,15 @@ def _with(lines: Lines, rows: NDArray[np.int64], values: list[bytes]) -> Lines:
         original = original + (lengths - lines.lengths)
     blob = data.to_pybytes()[int(bounds[0]) : int(bounds[-1])] if data is not None else b""
     return replace(lines, blob=blob, lengths=lengths, original_lengths=original)
+
+
+def _together(hints: list[str]) -> str:
+    """Return one expression for all hints; one that fits every line where they cannot be one."""
+    try:
+        pl.Series([""]).str.contains(hint := "|".join(hints))
+    except pl.exceptions.PolarsError:  # two own expressions name a group alike, or are too large together
+        return ""
+    return hint
 
 
 def _checked(own: RedactOptions) -> str:
