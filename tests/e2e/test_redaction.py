@@ -1,4 +1,4 @@
-"""A secret in the lines of a topic, on the real stack: it is in no topic of ours, no archive, no page, no metric, no log."""
+"""A secret in the lines of a topic, on the real stack: in no topic of ours, no archive, no page, no metric, no log."""
 
 import re
 import secrets
