@@ -22,6 +22,20 @@ class MaskOptions(Options):
     """An expression."""
 
 
+RedactKind = Literal["credentials", "private-key", "jwt", "bearer", "password", "aws-key", "api-key", "email", "card"]
+"""What is known to be a secret by its looks (docs/redaction.md); ``credentials`` is all but ``email`` and ``card``."""
+
+
+class RedactOptions(Options):
+    """A secret of a service's own: what ``pattern`` matches becomes ``<redacted:name>``.
+
+    The pattern has no look-around and no back-reference, and takes time in proportion to the line.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    pattern: str = Field(min_length=1)
+
+
 class SessionOptions(Options):
     """How the lines of a service form sessions (``docs/sessions.md``).
 
@@ -119,6 +133,12 @@ class ServiceSettings(Options):
     form, which takes longer."""
     masks: tuple[MaskOptions, ...] = ()
     """Tried before the default masks, in this order."""
+    redact: tuple[RedactKind | RedactOptions, ...] = ()
+    """What is taken out of a line before anything else reads it, in this order (docs/redaction.md). In force for lines
+    that are read from now on: what is on a topic or in the archive already stays as it is."""
+    redact_archive: bool = False
+    """Whether it is taken out of the archive's lines too, which are kept byte for byte else. For good: Kafka's own
+    retention ends, and nothing brings the bytes back."""
     session: SessionOptions = SessionOptions()
     detector: DetectorOptions = DetectorOptions()
     budget: BudgetOptions = BudgetOptions()

@@ -53,7 +53,7 @@ class Text:
 def decode(lines: Lines, max_line_bytes: int) -> Text:
     """Turn a batch into text. Too long lines are cut and kept; null, blank and non-UTF-8 lines are dead."""
     lines, was_cut = _cut(lines, max_line_bytes)
-    column = _column(lines)
+    column = column_of(lines)
     probe = column.to_frame().select_seq(_PROBE)
     stripped = probe["stripped"]
     dead_rows = np.flatnonzero(probe["size"].to_numpy() == 0)
@@ -192,7 +192,7 @@ def _broken_tail(tail: bytes) -> int:
     return 0
 
 
-def _column(lines: Lines) -> pl.Series:
+def column_of(lines: Lines) -> pl.Series:
     """Lay a string column over the blob; null where a record has no value or is not UTF-8."""
     n = len(lines)
     starts = lines.starts()

@@ -1,4 +1,4 @@
-"""Lines of one service to events: header, session, masks and template over a whole batch of columns.
+"""Lines of one service to events: secrets out, then header, session, masks and template over a whole batch of columns.
 
 Usage::
 
@@ -32,6 +32,7 @@ from parsing.continuations import CONTINUATION_TEMPLATE, CONTINUATION_TEXT, Cont
 from parsing.events import Events, Lines, template_hex
 from parsing.masks import Masks
 from parsing.miner import OVERFLOW_TEMPLATE, Generation, Miner
+from parsing.redaction import Redaction
 from parsing.sessions import SessionFinder
 from parsing.stock import Mined, Stock
 from parsing.times import parse_any, parse_times, possible
@@ -149,6 +150,8 @@ class Parser:
         self.dirty = False
         """Whether the state changed since the last ``dump`` or ``load``."""
         self._max_line_bytes = max_line_bytes
+        self.redaction = Redaction.build(settings.redact)
+        """What is taken out of every line before anything else reads it."""
         self._masks = Masks.build(settings.masks)
         self._miner = Miner(settings.service)
         self._sessions = SessionFinder(settings.session)
@@ -195,6 +198,7 @@ class Parser:
         """
         if lines.service != self.settings.service:
             raise ValueError(f"lines of service {lines.service!r} for the parser of {self.settings.service!r}")
+        lines = self.redaction.lines(lines)
         left = formats.LEARN_LINES - self._seen
         if not self._learning or len(lines) <= left:
             return self._parse(lines)

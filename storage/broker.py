@@ -49,6 +49,7 @@ __all__ = [
     "KafkaConsumer",
     "KafkaError",
     "KafkaProducer",
+    "KafkaTimeoutError",
     "OffsetAndMetadata",
     "Record",
     "TopicPartition",

@@ -4,6 +4,10 @@ Any number of instances share the partitions as one consumer group. What is arch
 an instance that gets a partition goes on after its highest archived offset, whatever was committed. The commits
 only tell the exporter how far the archive is.
 
+Every byte is kept, unless a service's settings say ``redact_archive``: then its lines are redacted when their file is
+written, and before one is written the control topic is read up to its end, so that no file whose writing begins after
+the setting was acknowledged holds what is to be taken out.
+
 ``Buffer`` decides which lines make a file and knows no clock, no Kafka and no HDFS; ``Archiver`` is the wiring.
 """
 
@@ -20,10 +24,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from contracts.records import Settings
+from contracts.service import ServiceSettings
 from contracts.settings import AppSettings, ArchiveOptions
+from parsing.events import Lines
+from parsing.redaction import Redaction
 from storage.archive import (
     HOUR_MS,
     LATEST_MS,
+    SCHEMA,
     ArchiveFile,
     ArchiveOverlapError,
     KafkaRecord,
@@ -38,12 +47,15 @@ from storage.broker import (
     CooperativeStickyAssignor,
     KafkaConsumer,
     KafkaError,
+    KafkaTimeoutError,
     OffsetAndMetadata,
     TopicPartition,
     consumer,
     log_pattern,
+    partitions_of,
     service_of,
 )
+from storage.control import decode
 from storage.files import Files, open_files
 from streaming.watchdog import still_alive, stop_watching
 
@@ -69,6 +81,8 @@ RETRY_SECONDS = 1.0
 RETRY_MOST_SECONDS = 60.0
 """Waits between attempts while HDFS is away: doubled each time, up to the second."""
 COMMIT_MILLISECONDS = 10_000
+CONTROL_SECONDS = 30.0
+"""How long reading the control topic to its end may take before a file is written; then it is tried again."""
 SWEEP_SECONDS = 3600.0
 """How often leftovers of killed writers are looked for, beside whenever a partition is taken."""
 BLOCKED_SECONDS = 60.0
@@ -211,6 +225,94 @@ class _Partition:
         return self.buffer.bytes + sum(segment.bytes for segment in self.full)
 
 
+def redacted(batch: pa.RecordBatch, redaction: Redaction) -> pa.RecordBatch:
+    """Rows of one partition with redacted lines; keys and headers stay."""
+    lengths = pc.fill_null(pc.binary_length(batch["value"]), -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    blob = b"".join(value for value in batch["value"].to_pylist() if value)
+    offsets, arrivals = batch["offset"].to_numpy(), batch["timestamp"].to_numpy()
+    lines = Lines("", batch["topic"][0].as_py(), batch["partition"][0].as_py(), offsets, arrivals, blob, lengths)
+    done = redaction.lines(lines)
+    if done is lines:
+        return batch
+    starts = done.starts().tolist()
+    values = [
+        None if length < 0 else done.blob[start : start + length]
+        for start, length in zip(starts[:-1], done.lengths.tolist(), strict=True)
+    ]
+    at = SCHEMA.get_field_index("value")
+    return batch.set_column(at, SCHEMA.field(at), pa.array(values, pa.binary()))
+
+
+class Redactions:
+    """What services want taken out of their archive, as the control topic says it now.
+
+    Args:
+        settings: where Kafka is.
+        alive: called while the topic is read.
+    """
+
+    def __init__(self, settings: AppSettings, alive: Callable[[], None] = lambda: None) -> None:
+        self._settings, self._alive = settings, alive
+        self._client: KafkaConsumer | None = None
+        self._wanted: dict[str, Redaction] = {}
+
+    def of(self, service: str) -> Redaction | None:
+        """What is taken out of a service's lines; None: nothing, they are kept as they are.
+
+        Raises:
+            KafkaError, BrokerUnreachableError: Kafka does not answer, so that nobody knows.
+        """
+        try:
+            self._read_on()
+        except (KafkaError, OSError):  # begun anew, it knows all there is
+            self.close()
+            raise
+        return self._wanted.get(service)
+
+    def close(self) -> None:
+        """Give the connection back."""
+        client, self._client, self._wanted = self._client, None, {}
+        if client is not None:
+            client.close(autocommit=False, timeout_ms=COMMIT_MILLISECONDS)
+
+    def _read_on(self) -> None:
+        """Read the control topic up to its end at the time of the call."""
+        if self._client is None:
+            self._client = consumer(self._settings, auto_offset_reset="earliest", fetch_max_wait_ms=50)
+        client = self._client
+        places = partitions_of(client, [self._settings.kafka.control])
+        if not places:  # nothing was said yet
+            return
+        if client.assignment() != set(places):
+            client.assign(places)
+            client.seek_to_beginning(*places)
+        ends = client.end_offsets(places, timeout_ms=COMMIT_MILLISECONDS)
+        deadline = time.monotonic() + CONTROL_SECONDS
+        while any(client.position(place) < ends[place] for place in places):
+            for records in client.poll(timeout_ms=POLL_MILLISECONDS).values():
+                for record in records:
+                    self.apply((record.key or b"").decode("utf-8", "replace"), record.value)
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError(f"{self._settings.kafka.control} cannot be read to its end")
+            self._alive()
+
+    def apply(self, key: str, value: bytes | None) -> None:
+        """Take in a record of the control topic; what is no service's settings changes nothing."""
+        kind, _, service = key.partition("/")
+        if kind != "settings":
+            return
+        try:
+            record = None if value is None else decode(key, value)
+            said = record.settings if isinstance(record, Settings) else ServiceSettings(service=service)
+            redaction = Redaction.build(said.redact) if said.redact_archive else None
+        except ValueError:  # no setting of ours: what was said before holds, as in the job
+            return
+        if redaction is None:
+            self._wanted.pop(service, None)
+        else:
+            self._wanted[service] = redaction
+
+
 class _Rebalances(ConsumerRebalanceListener):  # type: ignore[misc]
     """Notes what the group decides; it runs on the client's own thread, so it only takes notes."""
 
@@ -263,6 +365,7 @@ class Archiver:
         self._longest = 1
         """Bytes of the longest of the lines taken last."""
         self._swept: dict[str, float] = {}
+        self._redactions = Redactions(settings, alive)
         self._client = consumer(
             settings,
             group_id=settings.archive.group,
@@ -283,6 +386,7 @@ class Archiver:
             while not stop.is_set():
                 self.step()
         finally:
+            self._redactions.close()
             self._client.close(autocommit=False, timeout_ms=5_000)
             self._files.close()
 
@@ -455,7 +559,7 @@ class Archiver:
                     self._client.pause(key)
                     self._owned[key] = _Partition(partition.service, Buffer(self._settings.archive))
                     break
-                except OSError as error:
+                except (OSError, KafkaError) as error:  # without Kafka nobody knows what is to be taken out
                     self._store_away(error)
                     break
                 self._store_back()
@@ -466,7 +570,10 @@ class Archiver:
 
     def _write(self, service: str, segment: Segment) -> ArchiveFile:
         started = time.monotonic()
-        file = write_lines(self._files, self._settings.hdfs.root, service, segment.batches)
+        redaction, batches = self._redactions.of(service), segment.batches
+        if redaction is not None:
+            batches = [redacted(batch, redaction) for batch in batches]
+        file = write_lines(self._files, self._settings.hdfs.root, service, batches)
         log.info(
             "archived %s (%d lines, %d bytes, %d in the file, %.2f s)",
             *(file.path, segment.lines, segment.bytes, file.size, time.monotonic() - started),

@@ -26,6 +26,7 @@ from models.tracing.reading import packed
 from models.verdicts import Suppression, Suppressions
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
+from parsing.redaction import Redaction
 from parsing.sessions import lines_in, spread
 from storage.control import ControlView
 from streaming.buckets import Bucket, Saved
@@ -219,7 +220,7 @@ def parse_safely(parser: Parser, lines: Lines) -> Parsed:
             half = len(lines) // 2
             halves = lines.slice(0, half), lines.slice(half, len(lines))
             return _join(*(parse_safely(parser, part) for part in halves))
-        return Parsed(Events.empty(lines.service, lines.topic), [_dead_letter(lines, error)], [], 0)
+        return Parsed(Events.empty(lines.service, lines.topic), [_dead_letter(parser.redaction, lines, error)], [], 0)
 
 
 def _join(one: Parsed, other: Parsed) -> Parsed:
@@ -235,7 +236,12 @@ def _join(one: Parsed, other: Parsed) -> Parsed:
     )
 
 
-def _dead_letter(line: Lines, error: Exception) -> DeadLetter:
+def _dead_letter(redaction: Redaction, line: Lines, error: Exception) -> DeadLetter:
+    try:  # what failed may have been this; and an error may quote the line
+        head = redaction.lines(line).blob[:HEAD_BYTES].decode("utf-8", "backslashreplace")
+        detail = redaction.text(f"{type(error).__name__}: {error}")
+    except Exception:
+        head, detail = "", type(error).__name__
     return DeadLetter(
         service=line.service,
         topic=line.topic,
@@ -243,8 +249,8 @@ def _dead_letter(line: Lines, error: Exception) -> DeadLetter:
         offset=int(line.offsets[0]),
         arrival_ms=int(line.arrivals[0]),
         reason="error",
-        detail=f"{type(error).__name__}: {error}"[:HEAD_BYTES],
-        head=line.blob[:HEAD_BYTES].decode("utf-8", "backslashreplace"),
+        detail=detail[:HEAD_BYTES],
+        head=head,
     )
 
 

@@ -474,6 +474,7 @@ def test_a_line_that_the_parser_fails_on_is_a_dead_letter_and_the_others_go_on()
     class Failing:
         def __init__(self):
             self.parser = Parser(OPTIONS)
+            self.redaction = self.parser.redaction
 
         def parse(self, lines):
             if b"boom" in lines.blob:
