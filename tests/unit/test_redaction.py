@@ -116,7 +116,7 @@ def batch(*values):
 
 KEYS = st.sampled_from(["password", "db.passwd", "API_KEY", "clientSecret", "refresh_token", "X-Api-Key", "pwd"])
 BARE = st.text(st.characters(exclude_characters=" \t\r\n\"'\\", exclude_categories=["Cs"]), min_size=6, max_size=20)
-WORDS = st.text(st.sampled_from(string.ascii_lowercase + " :,{}[]=/"), max_size=20)
+WORDS = st.text(st.sampled_from(string.ascii_lowercase[:-1] + " :,{}[]=/"), max_size=20)  # no z: secrets have one
 
 
 @bounds(deadline=None)
