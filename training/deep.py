@@ -5,7 +5,8 @@
     model.strangeness(others)            # the chance that each is an anomaly; raised above 0.5
 
 Each distinct session is learnt once, by how often it came, and judged once. The newest fifth of the learnt sessions
-says when to stop; where the older ones are all of one kind it is every fifth. Their networks: ``training.networks``.
+says how long to learn, and is then learnt with the rest; where the older ones are all of one kind it is every fifth.
+Their networks: ``training.networks``.
 """
 
 from abc import abstractmethod
@@ -39,12 +40,12 @@ class Deep(Supervised):
     draws = True
 
     def _learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
-        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
+        from training.networks import class_loss, fit_all  # noqa: PLC0415  (torch takes seconds to import)
 
         self._position = {one: FIRST + i for i, one in enumerate(sorted({one for line in lines for one in line}))}
         events, late = padded(lines, self._position), later(truth)
-        learnt, judged = (_rows(events[which], truth[which]) for which in (~late, late))
-        self._net = fit(self._make, learnt, judged, class_loss, self.seed)
+        learnt, judged, whole = (_rows(events[which], truth[which]) for which in (~late, late, late | ~late))
+        self._net = fit_all(self._make, learnt, judged, whole, class_loss, self.seed)
 
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
         """The chance that each session is an anomaly: [n]."""

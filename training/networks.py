@@ -10,6 +10,7 @@ Names of sizes: B rows, T events of a row, V templates, E width of a vector, U u
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -76,21 +77,41 @@ def fit(make: Callable[[], nn.Module], learnt: Rows, later: Rows, loss: Loss, se
     The same rows and seed give the same network on the same kind of processor.
     """
     with repeatable(seed):
+        net, _ = _until_no_likelier(make, learnt, later, loss, seed)
+    return net
+
+
+def fit_all(make: Callable[[], nn.Module], learnt: Rows, later: Rows, whole: Rows, loss: Loss, seed: int) -> nn.Module:
+    """The same, but the later rows say how many steps are best, no more: a new network takes them over all rows.
+
+    Systems drift, and the newest rows are those that are most like what comes.
+    """
+    with repeatable(seed):
+        _, steps = _until_no_likelier(make, learnt, later, loss, seed)
+        torch.manual_seed(seed)
         net = make()
-        best, least, waited = _state(net), math.inf, 0
-        steps = _steps(net, learnt, loss, np.random.default_rng(seed))
-        for _ in range(LOOKS):
-            for _ in range(LOOK):
-                next(steps)
-            now = _mean_loss(net, later, loss)
-            if now < least - LEAST_GAIN:
-                best, least, waited = _state(net), now, 0
-            else:
-                waited += 1
-            if waited == PATIENCE or least < ENOUGH:
-                break
-        net.load_state_dict(best)
+        for _ in islice(_steps(net, whole, loss, np.random.default_rng(seed)), steps):
+            pass
     return net.eval()
+
+
+def _until_no_likelier(
+    make: Callable[[], nn.Module], learnt: Rows, later: Rows, loss: Loss, seed: int
+) -> tuple[nn.Module, int]:
+    """A network at its best, and after how many steps that was."""
+    net = make()
+    best, best_steps, least = _state(net), 0, math.inf
+    steps = _steps(net, learnt, loss, np.random.default_rng(seed))
+    for look in range(1, LOOKS + 1):
+        for _ in range(LOOK):
+            next(steps)
+        now = _mean_loss(net, later, loss)
+        if now < least - LEAST_GAIN:
+            best, best_steps, least = _state(net), look * LOOK, now
+        if least < ENOUGH or look * LOOK - best_steps >= PATIENCE * LOOK:
+            break
+    net.load_state_dict(best)
+    return net.eval(), best_steps
 
 
 @torch.no_grad()

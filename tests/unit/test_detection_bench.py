@@ -46,7 +46,16 @@ def test_a_model_finds_its_kind_and_knows_what_it_learnt(name):
 
 
 def test_each_model_sees_what_it_is_for():
-    strange = {"new_template": (9, 2, 3), "length": (1,), "count_vector": (2, 3, 3, 3), "ngram": (3, 2, 1), "pca": (9,)}
+    strange = {
+        "new_template": (9, 2, 3),
+        "length": (1,),
+        "count_vector": (2, 3, 3, 3),
+        "ngram": (3, 2, 1),
+        "pca": (9,),
+        "isolation_forest": (1, 2, 2, 2, 3, 3, 3),
+        "log_clustering": (9, 9, 9, 2),
+        "invariant_mining": (1, 1, 2, 3),
+    }
     for name, line in strange.items():
         model = MODELS[name]()
         model.learn(NORMAL)
@@ -72,6 +81,22 @@ def test_leaky_is_never_below_strict_and_says_so(shop):
     assert strict["models"]["new_template"]["recall"] == pytest.approx(1 / 3)
     truth = np.array([False, True, True])
     assert (np.array([1.0, 2.0, 3.0]) > best_on_test(np.array([1.0, 2.0, 3.0]), truth)).tolist() == truth.tolist()
+
+
+def test_invariants_are_small_whole_numbers_and_one_broken_in_two_of_a_hundred_is_none():
+    """Two 2s and as many 3s as 4s for each 1; 5 is there in 2 sessions of 200, 6 in 10."""
+    lines = [(1, 2, 2) * (1 + i % 3) + (3, 4) * (i % 4) + (5,) * (i < 2) + (6,) * (i < 10) for i in range(200)]
+    model = MODELS["invariant_mining"]()
+    model.learn(lines)
+    broken = [(1, 2), (1, 2, 2, 3), (1, 2, 2, 5), (1, 2, 2, 9)]
+    assert model.strangeness(broken).tolist() == [1, 1, 1, 1]
+    assert model.strangeness([(1, 2, 2, 6), (4, 3), (1, 1, 2, 2, 2, 2, 3, 4)]).tolist() == [0, 0, 0]
+
+
+def test_clusters_that_would_not_fit_into_memory_are_refused(monkeypatch):
+    monkeypatch.setattr("training.classical.MOST_DISTINCT", 2)
+    with pytest.raises(TrainingError, match="learn from fewer sessions"):
+        MODELS["log_clustering"]().learn(NORMAL)
 
 
 def labelled(numbers, wrong=0.2):
