@@ -20,7 +20,7 @@ NEAR = 0.5
 MOST_DISTINCT = 5_000
 """Count vectors that are clustered: their distances are 200 MB."""
 SUPPORT = 0.98
-"""Of sessions in which an invariant must hold: Lou et al. 2010, section 4.2."""
+"""Of sessions in which an invariant must hold: Lou et al. 2010."""
 LARGEST = 3
 """Templates of an invariant, at most: Lou et al. find that more are rare; the search grows with their power."""
 FACTORS = (1, 2, 3, 4, 5)
@@ -34,7 +34,7 @@ LEAST_PART = 1e-3
 class IsolationForest(Counts):
     """How few random cuts set a session's count vector apart, as a share: (0, 1].
 
-    Liu, Ting, Zhou: "Isolation Forest", ICDM 2008, sections 3 and 4: 100 trees of 256 sessions each. scikit-learn's.
+    Liu, Ting, Zhou: "Isolation Forest", ICDM 2008: 100 trees of 256 sessions each. scikit-learn's.
     """
 
     name = "isolation_forest"
@@ -51,7 +51,7 @@ class LogClustering(Counts):
     """Cosine distance to the nearest representative of the clusters of learnt sessions.
 
     Lin, Zhang, Lou, Zhang, Chen: "Log Clustering Based Problem Identification for Online Service Systems", ICSE SEIP
-    2016, section 3: templates are weighed by half of their normalised inverse document frequency (a sigmoid of it), and
+    2016: templates are weighed by half of their normalised inverse document frequency (a sigmoid of it), and
     half by whether they are new; clusters are agglomerated (complete linkage) while they are nearer than 0.5; the
     member nearest to the centre stands for a cluster. scikit-learn's clustering, of distinct weighed vectors.
 
@@ -88,8 +88,8 @@ class LogClustering(Counts):
 class InvariantMining(Counts):
     """Linear relations of counts that nearly all learnt sessions keep, and a session breaks.
 
-    Lou, Fu, Yang, Xu, Li: "Mining Invariants from Console Logs for System Problem Detection", USENIX ATC 2010, section
-    4: whole-numbered relations of few templates, as *opened = closed*, that hold in 98 % of the sessions, found from
+    Lou, Fu, Yang, Xu, Li: "Mining Invariants from Console Logs for System Problem Detection", USENIX ATC 2010:
+    whole-numbered relations of few templates, as *opened = closed*, that hold in 98 % of the sessions, found from
     the direction in which the counts of these templates vary least, small sets first; none is looked for among
     templates that have one already. The number 1 is a column, too, so that *three of these* and *none of these* are
     relations.

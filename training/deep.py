@@ -1,4 +1,4 @@
-"""Deep models that learn from labels, on the order of a session's templates: CNN, MLP.
+"""Deep models that learn from labels, on the order of a session's templates: CNN, MLP, LogRobust.
 
     model = Cnn(seed=0)
     model.learn_labelled(lines, truth)
@@ -20,6 +20,7 @@ from models.learning import HELD_BACK
 from training.datasets import Flags
 from training.simple import Line, Numbers
 from training.supervised import Supervised
+from training.words import TemplateVectors
 
 if TYPE_CHECKING:
     from torch import nn
@@ -42,7 +43,7 @@ class Deep(Supervised):
     def _learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
         from training.networks import class_loss, fit_all  # noqa: PLC0415  (torch takes seconds to import)
 
-        self._position = {one: FIRST + i for i, one in enumerate(sorted({one for line in lines for one in line}))}
+        self._number(lines)
         events, late = padded(lines, self._position), later(truth)
         learnt, judged, whole = (_rows(events[which], truth[which]) for which in (~late, late, late | ~late))
         self._net = fit_all(self._make, learnt, judged, whole, class_loss, self.seed)
@@ -56,6 +57,9 @@ class Deep(Supervised):
         distinct, where = np.unique(padded(lines, self._position), axis=0, return_inverse=True)
         chances: Numbers = anomaly_chances(self._net, torch.from_numpy(distinct))[where.reshape(-1)]
         return chances
+
+    def _number(self, lines: Sequence[Line]) -> None:
+        self._position = numbered({one for line in lines for one in line})
 
     @abstractmethod
     def _make(self) -> "nn.Module":
@@ -113,6 +117,38 @@ class MlpOnKeys(Deep):
         from training import networks  # noqa: PLC0415
 
         return networks.Mlp(networks.Keys(len(self._position)), LENGTH)
+
+
+class LogRobust(Deep):
+    """Attentional bidirectional LSTM on vectors of templates.
+
+    Zhang et al.: "Robust Log-Based Anomaly Detection on Unstable Log Data", ESEC/FSE 2019, 3.2 and 3.3: a template is
+    the mean of its words' vectors, weighed by TF-IDF, so that one that was never learnt is known by its words. The word
+    vectors are those of ``training.words``, not FastText's; 64 units each way, and 50 events are read.
+    """
+
+    name = "logrobust"
+
+    def _number(self, lines: Sequence[Line]) -> None:
+        self._position = numbered({one for line in lines for one in line} | set(self.texts))
+        self._vectors = TemplateVectors.learn(lines, self.texts).of(list(self._position))
+
+    def _make(self) -> "nn.Module":
+        import torch  # noqa: PLC0415
+
+        from training import networks  # noqa: PLC0415
+
+        return networks.AttentionalBiLstm(torch.from_numpy(with_others(self._vectors)).float())
+
+
+def numbered(templates: set[int]) -> dict[int, int]:
+    """The positions of templates."""
+    return {one: FIRST + i for i, one in enumerate(sorted(templates))}
+
+
+def with_others(vectors: Numbers) -> Numbers:
+    """Vectors of all positions: 0 for padding and for what is not known."""
+    return np.concatenate([np.zeros((FIRST, vectors.shape[1])), vectors])
 
 
 def padded(lines: Sequence[Line], position: dict[int, int]) -> Ints:

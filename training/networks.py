@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +34,13 @@ DROPOUT = 0.5
 """Lu et al. 2018, Table I."""
 HIDDEN = (128, 64, 32)
 """Units of the perceptron's layers: Lu et al. 2018, Table II."""
+UNITS = 64
+"""Of every recurrent layer and of the transformer: as DeepLog's (Du et al. 2017, 5.1), with which they are compared."""
+
+CODE = (32, 8)
+"""Units of the autoencoder's layers, the second its code; the paper names none."""
+HEADS = 4
+"""Of the transformer's attention."""
 
 BATCH = 64
 RATE = 1e-3
@@ -50,6 +58,7 @@ CLIP = 1.0
 SCORED = 1_024
 """Rows that are judged at once: bounds the memory."""
 
+Net = TypeVar("Net", bound=nn.Module)
 Loss = Callable[[Tensor, Tensor], Tensor]
 """Answers [B, ...] and what was wanted [B, ...] to losses [B]."""
 
@@ -71,7 +80,7 @@ class Rows:
         return tuple(one[rows] for one in self.given), self.wanted[rows]
 
 
-def fit(make: Callable[[], nn.Module], learnt: Rows, later: Rows, loss: Loss, seed: int) -> nn.Module:
+def fit(make: Callable[[], Net], learnt: Rows, later: Rows, loss: Loss, seed: int) -> Net:
     """Make a network and train it until the later rows get no likelier; it is returned as it was at its best.
 
     The same rows and seed give the same network on the same kind of processor.
@@ -81,7 +90,7 @@ def fit(make: Callable[[], nn.Module], learnt: Rows, later: Rows, loss: Loss, se
     return net
 
 
-def fit_all(make: Callable[[], nn.Module], learnt: Rows, later: Rows, whole: Rows, loss: Loss, seed: int) -> nn.Module:
+def fit_all(make: Callable[[], Net], learnt: Rows, later: Rows, whole: Rows, loss: Loss, seed: int) -> Net:
     """The same, but the later rows say how many steps are best, no more: a new network takes them over all rows.
 
     Systems drift, and the newest rows are those that are most like what comes.
@@ -95,9 +104,7 @@ def fit_all(make: Callable[[], nn.Module], learnt: Rows, later: Rows, whole: Row
     return net.eval()
 
 
-def _until_no_likelier(
-    make: Callable[[], nn.Module], learnt: Rows, later: Rows, loss: Loss, seed: int
-) -> tuple[nn.Module, int]:
+def _until_no_likelier(make: Callable[[], Net], learnt: Rows, later: Rows, loss: Loss, seed: int) -> tuple[Net, int]:
     """A network at its best, and after how many steps that was."""
     net = make()
     best, best_steps, least = _state(net), 0, math.inf
@@ -125,6 +132,11 @@ def answers(net: nn.Module, *given: Tensor) -> Tensor:
 def class_loss(said: Tensor, wanted: Tensor) -> Tensor:
     """Surprise, in nats, at the right class: [B, classes] and [B] to [B]."""
     return functional.cross_entropy(said, wanted, reduction="none")
+
+
+def square_loss(said: Tensor, wanted: Tensor) -> Tensor:
+    """Mean square of what is off: [B, F] and [B, F] to [B]."""
+    return ((said - wanted) ** 2).mean(dim=1)
 
 
 def anomaly_chances(net: nn.Module, given: Tensor) -> Numbers:
@@ -259,4 +271,85 @@ class Mlp(nn.Module):
         """Positions [B, T] to logits [B, 2]."""
         vectors = functional.embedding(events, self.enters.table())  # [B, T, E]
         said: Tensor = self.layers(vectors.mean(dim=1) if isinstance(self.enters, Codebook) else vectors.squeeze(2))
+        return said
+
+
+class AttentionalBiLstm(nn.Module):
+    """LogRobust's network (Zhang et al. 2019, 3.3): an LSTM each way, its states weighed and summed up, two classes.
+
+    Vectors come from outside and stay as they are: [V, E], 0 for padding.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors)
+        self.lstm = nn.LSTM(vectors.shape[1], UNITS, batch_first=True, bidirectional=True)
+        self.attention = nn.Linear(2 * UNITS, 1)
+        self.out = nn.Linear(2 * UNITS, 2)
+
+    def forward(self, events: Tensor) -> Tensor:
+        """Positions [B, T], padded at their end, to logits [B, 2]."""
+        lengths = (events != 0).sum(dim=1).clamp(min=1)
+        entered = functional.embedding(events, self.get_buffer("vectors"))  # [B, T, E]
+        packed = nn.utils.rnn.pack_padded_sequence(entered, lengths, batch_first=True, enforce_sorted=False)
+        states, _ = nn.utils.rnn.pad_packed_sequence(
+            self.lstm(packed)[0], batch_first=True
+        )  # [B, longest, 2U], 0 behind
+        said: Tensor = self.out((torch.tanh(self.attention(states)) * states).sum(dim=1))
+        return said
+
+
+class Autoencoder(nn.Module):
+    """Columns to a code of a few numbers, and back."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        wide, code = CODE
+        self.into = nn.Sequential(nn.Linear(columns, wide), nn.LeakyReLU(LEAK), nn.Linear(wide, code))
+        self.back = nn.Sequential(
+            nn.LeakyReLU(LEAK), nn.Linear(code, wide), nn.LeakyReLU(LEAK), nn.Linear(wide, columns)
+        )
+
+    def forward(self, columns: Tensor) -> Tensor:
+        """Columns [B, F] to what is left of them [B, F]."""
+        said: Tensor = self.back(self.into(columns))
+        return said
+
+
+class OrderAndCounts(nn.Module):
+    """LogAnomaly's network (Meng et al. 2019): an LSTM of vectors beside one of counts, what comes next.
+
+    Vectors come from outside and stay as they are: [V, E], 0 for padding.
+    """
+
+    def __init__(self, vectors: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("vectors", vectors)
+        self.order = nn.LSTM(vectors.shape[1], UNITS, batch_first=True)
+        self.counts = nn.LSTM(len(vectors), UNITS, batch_first=True)
+        self.out = nn.Linear(2 * UNITS, len(vectors) - FIRST)
+
+    def forward(self, events: Tensor) -> Tensor:
+        """Positions [B, T] to logits [B, V - FIRST]."""
+        vectors = functional.embedding(events, self.get_buffer("vectors"))  # [B, T, E]
+        counts = functional.one_hot(events, self.counts.input_size).cumsum(dim=1).float()  # [B, T, V] up to each event
+        last = torch.cat([self.order(vectors)[0][:, -1], self.counts(counts)[0][:, -1]], dim=1)  # [B, 2U]
+        said: Tensor = self.out(last)
+        return said
+
+
+class Attention(nn.Module):
+    """Two layers of self-attention over embedded events and their places, what comes next."""
+
+    def __init__(self, templates: int, length: int) -> None:
+        super().__init__()
+        self.events = nn.Embedding(FIRST + templates, UNITS, padding_idx=1)
+        self.places = nn.Parameter(torch.randn(length, UNITS) * UNITS**-0.5)
+        layer = nn.TransformerEncoderLayer(UNITS, HEADS, 2 * UNITS, dropout=0.1, batch_first=True)
+        self.layers = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
+        self.out = nn.Linear(UNITS, templates)
+
+    def forward(self, events: Tensor) -> Tensor:
+        """Positions [B, T] to logits [B, templates]."""
+        said: Tensor = self.out(self.layers(self.events(events) + self.places).mean(dim=1))
         return said

@@ -13,6 +13,7 @@ from training.detection_bench import bench_detection, best_on_test, threshold
 from training.field import MODELS, SUPERVISED
 from training.learner import TrainingError
 from training.supervised import BAR
+from training.words import TemplateVectors
 
 NORMAL = [(1, 2, 3), (1, 2, 2, 3), (1, 2, 3, 3)]
 
@@ -55,6 +56,9 @@ def test_each_model_sees_what_it_is_for():
         "isolation_forest": (1, 2, 2, 2, 3, 3, 3),
         "log_clustering": (9, 9, 9, 2),
         "invariant_mining": (1, 1, 2, 3),
+        "autoencoder": (1, 2, 2, 2, 2, 3, 3, 3, 3),
+        "loganomaly": (1, 9, 3),
+        "transformer": (1, 9, 3),
     }
     for name, line in strange.items():
         model = MODELS[name]()
@@ -162,6 +166,48 @@ def test_what_reads_the_order_learns_it_where_the_counts_say_nothing(name):
     model.learn_labelled(*ordered(400))
     others, expected = ordered(200)
     assert ((model.strangeness(others) > BAR) == expected).all()
+
+
+@pytest.mark.parametrize("name", ["loganomaly", "transformer"])
+def test_what_foretells_learns_the_order(name):
+    model = MODELS[name](seed=1)
+    model.learn([(1, 2, 3, 4, 5)] * 40 + [(1, 2, 2, 3, 4, 5)] * 20)
+    usual, turned, again = model.strangeness([(1, 2, 3, 4, 5), (1, 2, 4, 3, 5), (1, 2, 3, 4, 5)])
+    assert usual == again < 1.5
+    assert turned > 3
+
+
+def test_an_autoencoder_learns_which_counts_go_together():
+    """Opened and closed as often; each count by itself is usual."""
+    model = MODELS["autoencoder"](seed=1)
+    model.learn([(1,) * (1 + i % 9) + (2,) * (1 + i % 9) + (3,) * (1 + i % 2) for i in range(200)])
+    whole = [(1,) * i + (2,) * i + (3,) for i in range(1, 10)]
+    assert model.strangeness([(1,) * 8 + (2,) * 2 + (3,)])[0] > 3 * model.strangeness(whole).max()
+
+
+WORDS = {1: "open file <PATH>", 2: "read <NUM> bytes", 3: "close file <PATH>", 4: "Close the file <PATH>", 9: "panic"}
+
+
+def test_an_unseen_template_is_taken_for_one_of_the_same_words():
+    model = MODELS["loganomaly"](texts=WORDS)
+    model.learn([(1, 2, 3)] * 40 + [(1, 2, 2, 3)] * 20)
+    usual, reworded, unseen = model.strangeness([(1, 2, 3), (1, 2, 4), (1, 2, 9)])
+    assert usual == reworded < unseen
+
+
+def test_logrobust_knows_a_reworded_template_by_its_words():
+    lines, truth = labelled(300)
+    model = SUPERVISED["logrobust"](texts=WORDS)
+    model.learn_labelled(lines, truth)
+    reworded = [tuple(4 if one == 3 else one for one in line) for line in lines]
+    assert (model.strangeness(reworded) == model.strangeness(lines)).all()
+
+
+def test_words_are_learnt_from_the_learnt_sessions_alone():
+    one, other = (TemplateVectors.learn([(1, 2, 3)], texts) for texts in (WORDS, WORDS | {9: "file bytes close"}))
+    assert (one.of([1, 2, 3]) == other.of([1, 2, 3])).all()
+    assert not one.of([9]).any()
+    assert np.allclose(np.linalg.norm(one.of([1, 2, 3, 4]), axis=1), 1)
 
 
 def test_a_session_longer_than_what_is_read_is_judged_by_its_first_events():
