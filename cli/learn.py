@@ -511,13 +511,15 @@ def bench_detection(
         str, typer.Option("--split", help="chronological, given or random; none: the data set's first.")
     ] = "",
     share: Annotated[float, typer.Option("--share", min=0.05, max=0.95, help="Share of the sessions learnt.")] = 0.8,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Random splits drawn; others run once.")] = 5,
+    seeds: Annotated[
+        int, typer.Option("--seeds", min=1, help="Random splits drawn, and runs of models that draw.")
+    ] = 5,
     protocol: Annotated[
         str, typer.Option("--protocol", help="strict, or leaky: best threshold on the tested side.")
     ] = "strict",
     as_json: Json = False,
 ) -> None:
-    """Precision, recall and F1 of the field's simple models, with the known faults of the data counted.
+    """Precision, recall and F1 of the field's models, with the known faults of the data counted.
 
     Strict takes every threshold from held-back normal sessions of the learnt side. Leaky does what the field does, so
     that the difference is seen; its figures say nothing about a running service.

@@ -12,7 +12,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -65,6 +65,8 @@ class Split:
 
     learnt: Side
     tested: Side
+    texts: Mapping[int, str] = field(default_factory=dict)
+    """Of templates, by number, where they are known: that of a learnt one as it was when all was learnt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,23 +159,23 @@ class DataSet:
         cut = int(len(whole.blocks) * share)
         # What is learnt is parsed first: no template of a learnt session is shaped by a line that is tested.
         parser = Parser(service_settings())
-        return Split(
-            _parsed(parser, whole.part(0, cut), self.name),
-            _parsed(parser, whole.part(cut, len(whole.blocks)), self.name),
-        )
+        learnt, texts = _parsed(parser, whole.part(0, cut), self.name)
+        tested, more = _parsed(parser, whole.part(cut, len(whole.blocks)), self.name)
+        return Split(learnt, tested, more | texts)
 
     def _drawn(self, share: float, seed: int) -> Split:
-        order = np.random.default_rng(seed).permutation(len(self._whole))
+        whole, texts = self._whole
+        order = np.random.default_rng(seed).permutation(len(whole))
         cut = int(len(order) * share)
-        return Split(self._whole.take(order[:cut]), self._whole.take(order[cut:]))
+        return Split(whole.take(order[:cut]), whole.take(order[cut:]), texts)
 
     @cached_property
-    def _whole(self) -> Side:
-        """All its sessions."""
+    def _whole(self) -> tuple[Side, Mapping[int, str]]:
+        """All its sessions, and the texts of their templates."""
         if self.name == "hdfs":
             return _parsed(Parser(service_settings()), Labelled.read(self.folder), self.name)
         given = self._given()
-        return given.learnt + given.tested
+        return given.learnt + given.tested, given.texts
 
     def _given(self) -> Split:
         return _GIVEN[self.name](self.folder, self.name)
@@ -219,14 +221,17 @@ def _share(flags: Flags) -> float:
     return float(flags.mean()) if len(flags) else 0.0
 
 
-def _parsed(parser: Parser, labelled: Labelled, service: str) -> Side:
+def _parsed(parser: Parser, labelled: Labelled, service: str) -> tuple[Side, dict[int, str]]:
+    """Sessions, and the texts of the templates that are new or have widened."""
     if not labelled.blocks:
-        return Side((), (), np.zeros(0, dtype=np.bool_))
-    whole = whole_sessions([parser.parse(batch).events for batch in batches(labelled.lines, service)])
+        return Side((), (), np.zeros(0, dtype=np.bool_)), {}
+    parsed = [parser.parse(batch) for batch in batches(labelled.lines, service)]
+    whole = whole_sessions([one.events for one in parsed])
     number = {name: row for row, name in enumerate(whole.names)}
     parts = np.split(whole.templates, whole.starts[1:-1])
     named = [(block.name, tuple(parts[number[block.name]].tolist())) for block in labelled.blocks]
-    return Side.of(named, [block.anomalous for block in labelled.blocks])
+    texts = {int(template.id, 16): template.text for one in parsed for template in one.new_templates}
+    return Side.of(named, [block.anomalous for block in labelled.blocks]), texts
 
 
 def _by_files(folder: Path, name: str) -> Split:
@@ -256,7 +261,7 @@ def _jsonl(folder: Path, name: str) -> Split:
         return Side.of(named, [bool(one["label"]) for one in records])
 
     try:
-        return Split(side("train"), side("test"))
+        return Split(side("train"), side("test"), {number: text for text, number in numbers.items()})
     except (ValueError, KeyError, TypeError) as error:
         raise TrainingError(f"{folder} holds no JSON lines with block, label, templates: {error}") from error
 

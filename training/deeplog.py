@@ -119,7 +119,7 @@ def fit(
     The same windows and seed give the same model on the same kind of processor. Without ``unique`` every window is a
     row of its own, however often it comes, as the field does it: what the weights are compared with.
     """
-    with _repeatable(detector.seed):
+    with repeatable(detector.seed):
         shares = np.bincount(learnt.targets - FIRST_INDEX, learnt.counts, entries) / learnt.counts.sum()
         model = NextEvent(entries, shares.astype(np.float32))
         rows, judged = _Rows.of(learnt), _Rows.of(held.known())
@@ -291,7 +291,7 @@ def _copy(model: nn.Module) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _repeatable(seed: int) -> Iterator[None]:
+def repeatable(seed: int) -> Iterator[None]:
     """One thread, fixed seeds and deterministic sums while training; the process's own settings afterwards."""
     threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
     with torch.random.fork_rng(devices=[]):

@@ -11,6 +11,7 @@ that the difference is seen.
 import resource
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,10 +20,11 @@ import numpy as np
 from contracts.service import BudgetOptions
 from models.learning import HELD_BACK, Say
 from training.datasets import DataSet, Flags, How, Side, Split, faults, read
+from training.field import MODELS, SUPERVISED
 from training.learner import TrainingError
 from training.measures import measures
-from training.simple import MODELS, Model, Numbers
-from training.supervised import BAR, SUPERVISED, Supervised
+from training.simple import Model, Numbers
+from training.supervised import BAR, Supervised
 
 Protocol = Literal["strict", "leaky"]
 DEEPLOG_SESSIONS = (553_366, 16_838)
@@ -45,17 +47,18 @@ def bench_detection(
     Args:
         name: of the data set (``training.datasets.CARDS``).
         data: its folder.
-        models: names (``training.simple.MODELS``, ``training.supervised.SUPERVISED``); none: all that fit.
+        models: names (``training.field``); none: all that fit.
         split: none: what the protocol and the data set begin with (*leaky* draws at random).
         share: of the sessions that are learnt, where the split is not given.
-        seeds: random splits that are drawn; another split, with models that draw nothing, runs once.
+        seeds: random splits that are drawn; on another split, runs of a model that draws (others run once).
         protocol: *strict* or *leaky*.
         progress: is told what goes on.
 
     Returns:
-        ``models.<name>.{precision, recall, f1, f1_unique, f1_std, false_alarm_rate, train_seconds, windows_per_second,
-        peak_rss_mb}``, means over the runs, a window being a session, the memory that of the whole process up to then;
-        on *deeplog*, precision and F1 are made of recall and false alarms at the sizes of its whole split, and
+        ``models.<name>.{precision, recall, f1, f1_unique, f1_std, f1_by_run, false_alarm_rate, train_seconds,
+        train_cpu_seconds, windows_per_second, peak_rss_mb, runs}``, means over the runs, a window being a session, the
+        memory that of the whole process up to then, ``train_cpu_seconds`` without what waited for other work; on
+        *deeplog*, precision and F1 are made of recall and false alarms at the sizes of its whole split, and
         ``comparable`` is false;
         ``faults`` of the first run's split (``training.datasets.faults``), ``sessions``, ``anomalies``, ...
 
@@ -76,8 +79,10 @@ def bench_detection(
         if issubclass(kind, Supervised) and not models and not runs[0].learnt.truth.any():
             left_out[kind.name] = "no learnt session is an anomaly"
             continue
-        progress(f"{kind.name} on {name}, {how} split, {len(runs)} run(s)")
-        rows[kind.name] = _mean([_run(kind(), one, protocol, seed) for seed, one in enumerate(runs)])
+        times = seeds if kind.draws else len(runs)
+        progress(f"{kind.name} on {name}, {how} split, {times} run(s)")
+        splits = [runs[seed % len(runs)] for seed in range(times)]
+        rows[kind.name] = _mean([_run(kind(seed, one.texts), one, protocol) for seed, one in enumerate(splits)])
     first = runs[0]
     if name == "deeplog":
         rows = {model: row | _reweighted(row["recall"], row["false_alarm_rate"]) for model, row in rows.items()}
@@ -85,7 +90,7 @@ def bench_detection(
         "dataset": name,
         "split": how,
         "share": len(first.learnt) / (len(first.learnt) + len(first.tested)),
-        "seeds": len(runs),
+        "seeds": max(int(row["runs"]) for row in rows.values()),
         "protocol": protocol,
         "learnt_sessions": len(first.learnt),
         "sessions": len(first.tested),
@@ -118,27 +123,38 @@ def _runs(source: DataSet, how: How, share: float, seeds: int) -> list[Split]:
     return [source.split(how, share, seed) for seed in range(seeds)]
 
 
-def _run(model: Model, split: Split, protocol: Protocol, seed: int) -> dict[str, float]:
+def _run(model: Model, split: Split, protocol: Protocol) -> dict[str, float]:
     if isinstance(model, Supervised):
-        return _run_supervised(model, split, protocol, seed)
+        return _run_supervised(model, split, protocol)
     normal = split.learnt.take(np.flatnonzero(~split.learnt.truth))
     cut = int(len(normal) * (1 - HELD_BACK))
     if not 0 < cut < len(normal):
         raise TrainingError(f"The learnt side has {len(normal)} normal sessions: at least 2 are needed (--share)")
-    start = time.perf_counter()
+    clock = _Clock()
     model.learn(normal.lines[:cut])
     bar = threshold(model.strangeness(normal.lines[cut:]), BudgetOptions().false_alarm_rate)
-    learnt = time.perf_counter()
-    return _asked(model, split, protocol, bar, learnt - start)
+    return _asked(model, split, protocol, bar, clock.seconds())
 
 
-def _run_supervised(model: Supervised, split: Split, protocol: Protocol, seed: int) -> dict[str, float]:
-    start = time.perf_counter()
-    model.learn_labelled(split.learnt.lines, split.learnt.truth, seed)
-    return _asked(model, split, protocol, BAR, time.perf_counter() - start)
+def _run_supervised(model: Supervised, split: Split, protocol: Protocol) -> dict[str, float]:
+    clock = _Clock()
+    model.learn_labelled(split.learnt.lines, split.learnt.truth)
+    return _asked(model, split, protocol, BAR, clock.seconds())
 
 
-def _asked(model: Model, split: Split, protocol: Protocol, bar: float, train_seconds: float) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """Wall clock and processor seconds since it was made."""
+
+    wall: float = field(default_factory=time.perf_counter)
+    cpu: float = field(default_factory=time.process_time)
+
+    def seconds(self) -> dict[str, float]:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return {"train_seconds": wall, "train_cpu_seconds": cpu}
+
+
+def _asked(model: Model, split: Split, protocol: Protocol, bar: float, spent: dict[str, float]) -> dict[str, float]:
     """Ask a model about the tested side, once."""
     began = time.perf_counter()
     strangeness = model.strangeness(split.tested.lines)
@@ -148,9 +164,9 @@ def _asked(model: Model, split: Split, protocol: Protocol, bar: float, train_sec
     flags = strangeness > bar
     return measures(flags, split.tested.truth) | {
         "f1_unique": _unique_f1(flags, split.tested),
-        "train_seconds": train_seconds,
         "windows_per_second": len(strangeness) / max(asked - began, 1e-9),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        **spent,
     }
 
 
@@ -172,6 +188,7 @@ def _reweighted(recall: float, false_alarm_rate: float) -> dict[str, float]:
     }
 
 
-def _mean(runs: Sequence[dict[str, float]]) -> dict[str, float]:
-    row = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
-    return row | {"f1_std": float(np.std([run["f1"] for run in runs]))}
+def _mean(runs: Sequence[dict[str, float]]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: float(np.mean([run[name] for run in runs])) for name in runs[0]}
+    f1 = [run["f1"] for run in runs]
+    return row | {"f1_std": float(np.std(f1)), "f1_by_run": f1, "runs": len(runs)}

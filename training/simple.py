@@ -1,12 +1,13 @@
 """The simple models of the field on sessions of template numbers: what every deeper model has to beat.
 
 Two verbs, as everywhere: ``learn`` normal sessions, then ``strangeness`` of others, [n], at least 0, higher = stranger,
-in a unit of the model's own. Nothing here is drawn at random, and nothing is learnt from what is asked.
+in a unit of the model's own. Nothing here is drawn at random, and nothing is learnt from what is asked. All models by
+their names: ``training.field``.
 """
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -22,13 +23,23 @@ CHUNK = 256
 
 
 class Model(ABC):
-    """What learns from normal sessions and says how strange others are."""
+    """What learns from normal sessions and says how strange others are.
+
+    Args:
+        seed: of what is drawn at random, where anything is (``draws``).
+        texts: of templates, by number; a template without one is a word of its own.
+    """
 
     name: ClassVar[str]
+    draws: ClassVar[bool] = False
+
+    def __init__(self, seed: int = 0, texts: Mapping[int, str] | None = None) -> None:
+        self.seed = seed
+        self.texts = texts or {}
 
     @abstractmethod
     def learn(self, lines: Sequence[Line]) -> None:
-        """Take in normal sessions; what was learnt before is replaced."""
+        """Take in normal sessions, the newest last; what was learnt before is replaced."""
 
     @abstractmethod
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
@@ -82,7 +93,7 @@ class Counts(Model):
 
     def learn(self, lines: Sequence[Line]) -> None:
         """Number the templates and learn the count vectors."""
-        self._column = {template: i for i, template in enumerate(sorted({one for line in lines for one in line}))}
+        self._number(lines)
         self._learn(self._counts(lines))
 
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
@@ -98,6 +109,9 @@ class Counts(Model):
     @abstractmethod
     def _strangeness(self, counts: Numbers) -> Numbers:
         """Judge [n, templates + 1]: [n]."""
+
+    def _number(self, lines: Sequence[Line]) -> None:
+        self._column = {template: i for i, template in enumerate(sorted({one for line in lines for one in line}))}
 
     def _counts(self, lines: Sequence[Line]) -> Numbers:
         unseen = len(self._column)
@@ -145,9 +159,6 @@ class Pca(Counts):
         rest = centred - centred @ self._axes.T @ self._axes
         distances: Numbers = (rest**2).sum(axis=1)
         return distances
-
-
-MODELS: dict[str, type[Model]] = {kind.name: kind for kind in (NewTemplate, Length, CountVector, Ngram, Pca)}
 
 
 def _pairs(line: Line) -> set[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """Classical models that learn from labels, on count vectors of sessions: what labels are worth where somebody has them.
 
+    model = Svm(seed=0)
     model.learn_labelled(lines, truth)
     model.strangeness(others)            # the chance that each is an anomaly; raised above 0.5, or by a threshold
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from training.datasets import Flags
 from training.learner import TrainingError
-from training.simple import Counts, Line, Numbers
+from training.simple import Counts, Line, Model, Numbers
 
 STRENGTH = 100.0
 """Of the fit against keeping weights small, for both linear models."""
@@ -23,7 +24,7 @@ BAR = 0.5
 """Chance above which a session is raised: nothing is chosen, on any side."""
 
 
-class Supervised(Counts):
+class Supervised(Model):
     """What learns from labelled sessions; nothing is chosen, on any side."""
 
     def learn(self, lines: Sequence[Line]) -> None:
@@ -34,7 +35,7 @@ class Supervised(Counts):
         """
         raise TrainingError(f"{self.name} learns from labelled sessions: give it both kinds (learn_labelled)")
 
-    def learn_labelled(self, lines: Sequence[Line], truth: Flags, seed: int) -> None:
+    def learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
         """Take in sessions, the newest last, and which of them are anomalies.
 
         Raises:
@@ -43,8 +44,19 @@ class Supervised(Counts):
         if not truth.any() or truth.all():
             kind = "normal" if not truth.any() else "anomalies"
             raise TrainingError(f"{self.name} learns from both kinds, and all {len(truth)} learnt sessions are {kind}")
-        self._column = {template: i for i, template in enumerate(sorted({one for line in lines for one in line}))}
-        self._model = self._make(seed)
+        self._learn_labelled(lines, truth)
+
+    @abstractmethod
+    def _learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
+        """Learn from sessions of both kinds, and [n] which are anomalies."""
+
+
+class Classifier(Supervised, Counts):
+    """A classifier of count vectors."""
+
+    def _learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
+        self._number(lines)
+        self._model = self._make()
         self._model.fit(self._shaped(self._counts(lines)), truth)
 
     def _learn(self, counts: Numbers) -> None:
@@ -58,22 +70,22 @@ class Supervised(Counts):
         return counts
 
     @abstractmethod
-    def _make(self, seed: int) -> Any:  # noqa: ANN401  (scikit-learn ships no types)
+    def _make(self) -> Any:  # noqa: ANN401  (scikit-learn ships no types)
         """A new classifier."""
 
 
-class DecisionTree(Supervised):
+class DecisionTree(Classifier):
     """A decision tree, grown until its leaves are pure (Quinlan 1986; He et al. 2016, 3.3.2)."""
 
     name = "decision_tree"
 
-    def _make(self, seed: int) -> Any:  # noqa: ANN401
+    def _make(self) -> Any:  # noqa: ANN401
         from sklearn.tree import DecisionTreeClassifier  # noqa: PLC0415  (a second to import)
 
-        return DecisionTreeClassifier(random_state=seed)
+        return DecisionTreeClassifier(random_state=self.seed)
 
 
-class LogisticRegression(Supervised):
+class LogisticRegression(Classifier):
     """Logistic regression on logarithms of counts (He et al. 2016, 3.3.1)."""
 
     name = "logistic_regression"
@@ -81,13 +93,13 @@ class LogisticRegression(Supervised):
     def _shaped(self, counts: Numbers) -> Numbers:
         return np.log1p(counts)
 
-    def _make(self, seed: int) -> Any:  # noqa: ANN401
-        from sklearn.linear_model import LogisticRegression as Classifier  # noqa: PLC0415
+    def _make(self) -> Any:  # noqa: ANN401
+        from sklearn.linear_model import LogisticRegression as Linear  # noqa: PLC0415
 
-        return Classifier(C=STRENGTH, max_iter=5_000, random_state=seed)
+        return Linear(C=STRENGTH, max_iter=5_000, random_state=self.seed)
 
 
-class Svm(Supervised):
+class Svm(Classifier):
     """A linear support vector machine on logarithms of counts (He et al. 2016, 3.3.3): how far on which side."""
 
     name = "svm"
@@ -99,10 +111,7 @@ class Svm(Supervised):
         side: Numbers = 1 / (1 + np.exp(-self._model.decision_function(self._shaped(counts))))
         return side
 
-    def _make(self, seed: int) -> Any:  # noqa: ANN401
+    def _make(self) -> Any:  # noqa: ANN401
         from sklearn.svm import LinearSVC  # noqa: PLC0415
 
-        return LinearSVC(C=STRENGTH, max_iter=50_000, random_state=seed)
-
-
-SUPERVISED: dict[str, type[Supervised]] = {kind.name: kind for kind in (DecisionTree, LogisticRegression, Svm)}
+        return LinearSVC(C=STRENGTH, max_iter=50_000, random_state=self.seed)

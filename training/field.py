@@ -1,0 +1,19 @@
+"""Every model of the field that the benchmark compares, by its name."""
+
+from training.classical import InvariantMining, IsolationForest, LogClustering
+from training.deep import Cnn, CnnOnKeys, LogRobust, Mlp, MlpOnKeys
+from training.forecasting import LogAnomaly, Transformer
+from training.reconstructing import Autoencoder, AutoencoderIforest
+from training.simple import CountVector, Length, Model, NewTemplate, Ngram, Pca
+from training.supervised import DecisionTree, LogisticRegression, Supervised, Svm
+
+_SIMPLE: tuple[type[Model], ...] = (NewTemplate, Length, CountVector, Ngram, Pca)
+_CLASSICAL: tuple[type[Model], ...] = (IsolationForest, LogClustering, InvariantMining)
+_DEEP: tuple[type[Model], ...] = (Autoencoder, AutoencoderIforest, LogAnomaly, Transformer)
+
+MODELS: dict[str, type[Model]] = {kind.name: kind for kind in (*_SIMPLE, *_CLASSICAL, *_DEEP)}
+"""What learns from normal sessions alone."""
+SUPERVISED: dict[str, type[Supervised]] = {
+    kind.name: kind for kind in (DecisionTree, LogisticRegression, Svm, Cnn, CnnOnKeys, Mlp, MlpOnKeys, LogRobust)
+}
+"""What learns from labels."""

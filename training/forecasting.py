@@ -1,0 +1,150 @@
+"""Models that foretell the next template, and how unlikely it was what came: LogAnomaly, Transformer.
+
+A session is as strange as its most surprising event, in nats, given the ten before it; there is no end event (see
+``docs/benchmarks.md``: one costs more than it finds). An event of a template that was never learnt is as surprising as
+one of all that were learnt and one more, and none is more surprising. Distinct windows are learnt by how often they
+came, and judged once; the newest fifth of the sessions says when to stop.
+"""
+
+import math
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.learning import HELD_BACK
+from training.deep import FIRST, PADDING, UNSEEN, Ints, numbered, with_others
+from training.reconstructing import FEWEST
+from training.simple import Line, Model, Numbers
+from training.words import TemplateVectors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from training.networks import Rows
+
+WINDOW = 10
+"""Events before the one that is foretold: Du et al. 2017, 5.1; the same for all, so that they can be compared."""
+NEAR = 0.9
+"""Cosine of two templates' vectors from which an unseen one is taken for the other."""
+
+
+class Forecast(Model):
+    """A network from the positions of ten events [n, WINDOW] to what comes next."""
+
+    draws = True
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Learn windows of all but the newest fifth, until that gets no likelier."""
+        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
+
+        self._position = numbered({one for line in lines for one in line})
+        self._prepare(lines)
+        cut = int(len(lines) * (1 - HELD_BACK)) if len(lines) >= FEWEST else 0
+        learnt, later = (self._rows(some) for some in ((lines[:cut], lines[cut:]) if cut else (lines, lines)))
+        self._net = fit(self._make, learnt, later, class_loss, self.seed)
+        self._most = math.log(1 + sum(map(len, lines)))
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """The surprise of the most surprising event of each session, in nats: [n]."""
+        number: dict[Line, int] = {}
+        which = np.array([number.setdefault(line, len(number)) for line in lines], dtype=np.int64)
+        owners, windows = self._windows(number)
+        distinct, where = np.unique(windows, axis=0, return_inverse=True)
+        surprises = np.zeros(len(number))
+        np.maximum.at(surprises, owners, self._surprises(distinct)[where.reshape(-1)])
+        return surprises[which]
+
+    def _surprises(self, windows: Ints) -> Numbers:
+        """Of the last events of windows [n, WINDOW + 1], in nats: [n]."""
+        import torch  # noqa: PLC0415
+
+        from training.networks import answers  # noqa: PLC0415
+
+        logits = answers(self._net, torch.from_numpy(windows[:, :-1]))
+        wanted = windows[:, -1] - FIRST
+        told = torch.log_softmax(logits, dim=1).double().numpy()[np.arange(len(windows)), np.maximum(wanted, 0)]
+        surprises: Numbers = np.where(wanted < 0, self._most, np.minimum(-told, self._most))
+        return surprises
+
+    def _windows(self, lines: Iterable[Line]) -> tuple[Ints, Ints]:
+        """Windows [n, WINDOW + 1] that end with each event, padded before the first, and which line each is of: [n]."""
+        owners, windows = [], []
+        for row, line in enumerate(lines):
+            positions = [PADDING] * WINDOW + [self._place(one) for one in line]
+            windows.append(np.lib.stride_tricks.sliding_window_view(np.array(positions), WINDOW + 1)[: len(line)])
+            owners.append(np.full(len(line), row))
+        return np.concatenate(owners), np.concatenate(windows)
+
+    def _rows(self, lines: Sequence[Line]) -> "Rows":
+        """Distinct windows of sessions."""
+        import torch  # noqa: PLC0415
+
+        from training.networks import Rows  # noqa: PLC0415
+
+        counts = Counter(lines)
+        owners, windows = self._windows(counts)
+        distinct, where = np.unique(windows, axis=0, return_inverse=True)
+        times = np.bincount(where.reshape(-1), np.array(list(counts.values()))[owners])
+        whole = torch.from_numpy(distinct)
+        return Rows((whole[:, :-1],), whole[:, -1] - FIRST, torch.from_numpy(times).float())
+
+    def _prepare(self, lines: Sequence[Line]) -> None:
+        """Get ready what the network is made of."""
+
+    def _place(self, template: int) -> int:
+        """The position of a template."""
+        return self._position.get(template, UNSEEN)
+
+    @abstractmethod
+    def _make(self) -> "nn.Module":
+        """A new network."""
+
+
+class LogAnomaly(Forecast):
+    """LSTMs of template vectors and of counts; an unseen template is taken for a near one.
+
+    Meng et al.: "LogAnomaly: Unsupervised Detection of Sequential and Quantitative Anomalies in Unstructured Logs",
+    IJCAI 2019, section 3. The vectors are those of ``training.words``, for want of their dictionaries of synonyms and
+    antonyms; the counts are those of the window up to each event; ours raises by likelihood, not by rank. One layer of
+    64 units each.
+    """
+
+    name = "loganomaly"
+
+    def _prepare(self, lines: Sequence[Line]) -> None:
+        self._words = TemplateVectors.learn(lines, self.texts)
+        self._vectors = self._words.of(list(self._position))
+        self._taken_for = dict(self._position)
+
+    def _place(self, template: int) -> int:
+        if template not in self._taken_for:
+            alike = self._vectors @ self._words.of([template])[0]
+            nearest = int(alike.argmax())
+            self._taken_for[template] = FIRST + nearest if alike[nearest] >= NEAR else UNSEEN
+        return self._taken_for[template]
+
+    def _make(self) -> "nn.Module":
+        import torch  # noqa: PLC0415
+
+        from training import networks  # noqa: PLC0415
+
+        return networks.OrderAndCounts(torch.from_numpy(with_others(self._vectors)).float())
+
+
+class Transformer(Forecast):
+    """Self-attention over the last ten events, in place of an LSTM.
+
+    Nedelkoski et al.: "Self-Attentive Classification-Based Anomaly Detection in Unstructured Logs" (Logsy), ICDM 2020,
+    is the field's transformer; it tells lines of one system from lines of others, by their words. This is the one that
+    Chen et al. 2021 (section 3) compare with, which foretells as DeepLog does. Two layers of 64 units, four heads.
+    """
+
+    name = "transformer"
+
+    def _make(self) -> "nn.Module":
+        from training import networks  # noqa: PLC0415
+
+        return networks.Attention(len(self._position), WINDOW)
