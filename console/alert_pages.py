@@ -58,6 +58,7 @@ class AlertPages:
             "alerts.html",
             rows=[(row, self._site.store.spark(row)) for row in rows[:PAGE]],
             hours=self._site.store.hours(),
+            look=self._site.pulse.last,
             asked=asked,
             states=STATES,
             more=more,

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 import numpy as np
@@ -10,7 +10,7 @@ from fastapi import Form, HTTPException, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from console import forms
-from console.advice import ExporterError, advise_all, seen
+from console.advice import seen
 from console.audit import acting
 from console.budgets import Preview, preview
 from console.site import Author, Routes, Service, Site, Text
@@ -40,6 +40,7 @@ class ServicePages:
         self._site = site
         self.views: Routes = {
             "/ui/services": self.services,
+            "/ui/health": self.health,
             "/ui/services/{service}": self.service,
             "/ui/services/{service}/runs": self.runs,
             "/ui/services/{service}/budget": self.budget_page,
@@ -58,16 +59,20 @@ class ServicePages:
     def services(self, request: Request) -> Response:
         """Every service seen, those that need a training first."""
         pointers = self._site.reading.view.pointers
-        advice, problem = self._advice()
-        names = seen(self._site.settings, pointers, advice)
-        rows = [(name, pointers.get(name), advice.get(name)) for name in names]
+        look = self._site.pulse.look()
+        names = seen(self._site.settings, pointers, look.services)
+        rows = [(name, pointers.get(name), look.advice.get(name), look.services.get(name)) for name in names]
         rows.sort(key=lambda row: (not (row[2] and row[2].retrain), row[0]))
-        return self._site.page(request, "services.html", rows=rows, problem=problem)
+        return self._site.page(request, "services.html", rows=rows, look=look)
+
+    def health(self, request: Request) -> Response:
+        """The strip on top of the alerts, as the page asks for it again and again."""
+        return self._site.page(request, "health.html", look=self._site.pulse.look())
 
     def service(self, request: Request, service: Service) -> Response:
         """One service: its bundle, whether that fits, its trainings."""
         pointer = self._site.reading.view.pointers.get(service)
-        advice, problem = self._advice()
+        look = self._site.pulse.look()
         registry = self._registry()
         live = _manifest(registry, service, pointer.version)[0] if pointer else None
         versions = registry.versions(service)[::-1]
@@ -76,8 +81,9 @@ class ServicePages:
             "service.html",
             service=service,
             pointer=pointer,
-            advice=advice.get(service),
-            problem=problem,
+            advice=look.advice.get(service),
+            vitals=look.services.get(service),
+            look=look,
             runs=self._runs().newest(service, SHOWN_RUNS),
             distribution=distribution(live, self._site.store.surprises(service)) if live else [],
             models=[(version, *_manifest(registry, service, version)) for version in versions[:10]],
@@ -198,12 +204,6 @@ class ServicePages:
 
     def _to_service(self, service: str) -> Response:
         return RedirectResponse(f"/ui/services/{quote(service)}", 303)
-
-    def _advice(self) -> tuple[dict[str, Any], str]:
-        try:
-            return dict(advise_all(self._site.settings)), ""
-        except ExporterError as error:
-            return {}, str(error)
 
     def _runs(self) -> Runs:
         return Runs.of(self._site.settings)

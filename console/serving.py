@@ -35,7 +35,8 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
     store = Store(settings.home.absolute() / "console" / "console.db")
     reading = Reading(settings, store)
     journal = Journal(settings)
-    app = create(settings, Pages(settings, store, reading), journal.put)
+    pages = Pages(settings, store, reading)
+    app = create(settings, pages, journal.put)
     # Whom the console trusts to say where a request comes from is web.proxy_addresses, and nobody by default.
     config = uvicorn.Config(
         app,
@@ -53,6 +54,7 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
     due_at = time.monotonic() + LOOK_SECONDS
     with reading, journal:
         while not stop.wait(0.2):
+            pages.site.pulse.look()
             if time.monotonic() >= due_at:
                 start_due(settings)
                 due_at = time.monotonic() + LOOK_SECONDS

@@ -17,6 +17,7 @@ from console.access import Access
 from console.reading import Reading
 from console.rendering import render
 from console.store import Store
+from console.vitals import Pulse
 from contracts.service import ServiceName
 from contracts.settings import AppSettings
 
@@ -47,7 +48,7 @@ class Site:
 
     def __init__(self, settings: AppSettings, store: Store, reading: Reading) -> None:
         self.settings, self.store, self.reading = settings, store, reading
-        self.access = Access(settings.web)
+        self.access, self.pulse = Access(settings.web), Pulse(settings)
 
     def secure(self, request: Request) -> bool:
         """Whether the browser speaks TLS, to us or to the proxy before us."""

@@ -1,0 +1,144 @@
+"""How services and LogCanary itself are, as the exporter counts them: lines a second, what waits, templates, alarms.
+
+    pulse = Pulse(settings)
+    pulse.look().services["pay"].unscored        # lines in Kafka that wait to be scored
+    pulse.look().trouble                         # {"pay": ("4,000 lines wait to be scored, ...",)}
+
+What is called trouble here pages somebody through Prometheus (``deploy/prometheus/health.rules.yml``); the page only
+says it where people look.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from console.advice import ExporterError, read_signs, samples, scrape
+from console.rendering import ago
+from contracts.settings import AppSettings
+from models.drift import Advice, advise
+
+KEPT_SECONDS = 5.0
+"""A look is shown for so long before the exporter is asked again."""
+STALLED_MS = 120_000
+UNARCHIVED = 10_000
+
+_READ = {
+    "logcanary_lines_total": "lines",
+    "logcanary_templates": "templates",
+    "logcanary_open_sessions": "sessions",
+    "logcanary_scoring_lag_lines": "unscored",
+    "logcanary_archive_lag_lines": "unarchived",
+    "logcanary_fit_unknown_ratio": "unknown",
+    "logcanary_fit_alarms_per_day": "alarms_per_day",
+    "logcanary_fit_budget_per_day": "budget_per_day",
+    "logcanary_last_statistics_timestamp_seconds": "scored_seconds",
+    "logcanary_bundle_refused": "refused",
+    "logcanary_learning_paused": "paused",
+}
+"""A sample's name -> the field of ``Vitals`` that it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Of one service."""
+
+    lines: float = 0.0
+    """Parsed since the exporter began."""
+    lines_per_second: float | None = None
+    """Between the last two looks; None: there was only one."""
+    templates: float = 0.0
+    sessions: float = 0.0
+    """Open ones."""
+    unscored: float = 0.0
+    unarchived: float = 0.0
+    """Lines in Kafka that wait."""
+    unknown: float = 0.0
+    """Share of the last hour's events whose template the bundle does not know."""
+    alarms_per_day: float = 0.0
+    budget_per_day: float = 0.0
+    """0: not known."""
+    scored_seconds: float = 0.0
+    """When a batch was scored last, since 1970 UTC; 0: never."""
+    refused: float = 0.0
+    """1 where the live bundle failed its checks,"""
+    paused: float = 0.0
+    """or no template is learnt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the exporter said at one time."""
+
+    at_ms: int = 0
+    services: Mapping[str, Vitals] = field(default_factory=dict)
+    advice: Mapping[str, Advice] = field(default_factory=dict)
+    trouble: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By service; of LogCanary itself under the empty name."""
+
+    @property
+    def words(self) -> str:
+        """How it goes, in a line."""
+        rate = sum(one.lines_per_second or 0.0 for one in self.services.values())
+        newest = max((one.scored_seconds for one in self.services.values()), default=0.0)
+        last = f", the last scored {ago(round(newest * 1000), self.at_ms)} ago" if newest else ""
+        return f"{len(self.services):,} services, {rate:,.0f} lines a second{last}"
+
+
+class Pulse:
+    """Looks at the exporter, seldom, however often pages ask.
+
+    Args:
+        settings: where it is.
+        clock: milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, settings: AppSettings, clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+        self._settings, self._clock, self._lock = settings, clock, threading.Lock()
+        self.last = Look()
+        """Without asking anybody."""
+
+    def look(self) -> Look:
+        """A look that is a few seconds old at most; where the exporter is away, that is the trouble."""
+        with self._lock:
+            now = self._clock()
+            if now - self.last.at_ms >= KEPT_SECONDS * 1000:
+                try:
+                    self.last = looked(scrape(self._settings), now, self.last)
+                except ExporterError as error:
+                    self.last = Look(at_ms=now, trouble={"": (str(error),)})
+            return self.last
+
+
+def looked(text: str, now_ms: int, before: Look) -> Look:
+    """Read the exporter's text.
+
+    Args:
+        text: as Prometheus reads it.
+        now_ms: when that was.
+        before: the look before, which rates are counted from.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for sample in samples(text, _READ):
+        if sample.labels.get("stage", "score") == "score":
+            found.setdefault(sample.labels["service"], {})[_READ[sample.name]] = sample.value
+    services = {name: Vitals(**values) for name, values in sorted(found.items())}
+    seconds = (now_ms - before.at_ms) / 1000
+    for name, one in services.items():
+        if (earlier := before.services.get(name)) and one.lines >= earlier.lines:  # less: the exporter began anew
+            services[name] = replace(one, lines_per_second=(one.lines - earlier.lines) / seconds)
+    advice = {name: advise(signs, now_ms) for name, signs in read_signs(text).items()}
+    trouble = {name: said for name, one in services.items() if (said := _trouble(one, now_ms))}
+    return Look(now_ms, services, advice, trouble)
+
+
+def _trouble(one: Vitals, now_ms: int) -> tuple[str, ...]:
+    scored_ms = round(one.scored_seconds * 1000)
+    stalled = one.unscored and scored_ms and now_ms - scored_ms > STALLED_MS
+    said = (
+        (stalled, f"{one.unscored:,.0f} lines wait to be scored, the last was {ago(scored_ms, now_ms)} ago"),
+        (one.unarchived > UNARCHIVED, f"{one.unarchived:,.0f} lines are not archived yet"),
+        (one.refused, "its live bundle failed its checks, and the one before goes on"),
+        (one.paused, "no template is learnt: most new ones went again"),
+    )
+    return tuple(words for holds, words in said if holds)
