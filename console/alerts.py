@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import FastAPI, HTTPException, Query, Request
+from pydantic import Field
 
 from console.alert_pages import said
 from console.audit import acting
@@ -14,7 +15,7 @@ from console.site import Service, now_ms
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from contracts.base import Record
-from contracts.records import Deed, Detection, Template, Verdict
+from contracts.records import Deed, Detection, Template, TemplateId, Verdict
 from models.alerts import Alert
 
 
@@ -77,6 +78,13 @@ class Near(Record):
     lines: tuple[Line, ...]
 
 
+class Merge(Record):
+    """Which template is the same as another."""
+
+    other: TemplateId
+    author: str = Field(default="", max_length=100, examples=["ada"])
+
+
 class Deeds(Record):
     """What was done in the console, the latest first."""
 
@@ -134,6 +142,12 @@ def add_to(app: FastAPI, pages: Pages) -> None:
     def templates(service: Service) -> list[Template]:
         """A service's catalogue, aliases included."""
         return sorted(pages.site.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
+
+    @app.post("/services/{service}/templates/{template}/merge", tags=["services"])
+    def merge(request: Request, service: Service, template: str, asked: Merge) -> Template:
+        """Make one template of two, in the running job, models, verdicts and alerts; nothing takes it back."""
+        acting(request, asked.author, f"{template} and {asked.other} are one")
+        return pages.services.unite(service, template, asked.other)
 
     @app.get("/audit", tags=["audit"])
     def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:

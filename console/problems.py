@@ -9,6 +9,7 @@ from starlette.exceptions import HTTPException
 
 from console.access import AccessError, TooManyTriesError
 from console.advice import ExporterError
+from console.catalogue import CatalogueError
 from console.rendering import render
 from models.bundle import BundleError
 from models.learning import LearnError
@@ -26,6 +27,7 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     TrainingError: (409, "training"),
     PromotionError: (409, "not promoted"),
     BundleError: (422, "bundle"),
+    CatalogueError: (409, "not merged"),
     LearnError: (422, "nothing to learn from"),
     StorageError: (503, "storage"),
     BrokerUnreachableError: (503, "broker"),

@@ -13,16 +13,18 @@ from console import forms
 from console.advice import seen
 from console.audit import acting
 from console.budgets import Preview, preview
+from console.catalogue import united
 from console.site import Author, Routes, Service, Site, Text
 from console.trying import MOST_BYTES, try_lines
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer
+from contracts.records import BundlePointer, Template
 from contracts.retraining import RetrainingRequest
 from contracts.service import ServiceName
 from models.bundle import BundleError
 from models.drift import EDGES, counts
 from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
+from storage.control import ControlWriter
 from training.background import start
 from training.runs import Runs
 
@@ -53,6 +55,7 @@ class ServicePages:
             "/ui/services/{service}/promote": self.promote,
             "/ui/services/{service}/rollback": self.rollback,
             "/ui/services/{service}/budget": self.budget,
+            "/ui/services/{service}/templates": self.merge,
             "/ui/try": self.try_it,
         }
 
@@ -178,6 +181,27 @@ class ServicePages:
             count=len(roots),
             rows=[(one, others[one.id]) for one in roots[:MOST_TEMPLATES]],
         )
+
+    def merge(
+        self, request: Request, service: Service, one: Text, other: Text, token: Text, author: Author = ""
+    ) -> Response:
+        """Make one template of two."""
+        forms.check(request, token)
+        acting(request, author, f"{one} and {other} are one")
+        self.unite(service, one.strip(), other.strip())
+        return RedirectResponse(f"/ui/services/{quote(service)}/templates", 303)
+
+    def unite(self, service: str, one: str, other: str) -> Template:
+        """Say that two templates are one.
+
+        Raises:
+            CatalogueError: one is not there, or they are one already.
+        """
+        record = united(self._site.reading.view, service, one, other)
+        with ControlWriter(self._site.settings) as control:
+            control.put(record)
+        self._site.reading.accept(record)
+        return record
 
     def _moved(self, pointer: BundlePointer) -> Response:
         self._site.reading.accept(pointer)

@@ -15,7 +15,7 @@ from console.api import create
 from console.pages import Pages
 from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
-from contracts.records import Before, BundlePointer, Expected, Template
+from contracts.records import Before, BundlePointer, Expected, Template, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import WebOptions
 from models.registry import Registry
@@ -59,7 +59,8 @@ class Reading:
 
     def put(self, record):
         self.view.apply(key_of(record), record.model_dump_json().encode())
-        self.store.say([record], self.view)
+        if isinstance(record, Verdict):
+            self.store.say([record], self.view)
 
     def accept(self, record):
         pass
@@ -458,6 +459,26 @@ def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
     assert "paid &lt;*&gt; 7" in page
     assert client.get("/ui/services/shop/templates?words=PAID").text.count("<tr><td") == 1
     assert [one["text"] for one in client.get("/services/shop/templates").json()] == ["paid <*>", SCRIPT, "payed <*>"]
+
+
+def test_two_templates_become_one(client, reading, monkeypatch):
+    monkeypatch.setattr(module, "ControlWriter", lambda settings: Writer(reading))
+    ids = [f"{number:016x}" for number in (7, 3, 5)]
+    for name in ids:
+        one = Template(service="shop", id=name, text=f"paid {name}")
+        reading.view.apply(key_of(one), one.model_dump_json().encode())
+    page = "/ui/services/shop/templates"
+    said = {"token": form_of(client, page), "one": ids[0], "other": f" {ids[2]} ", "author": "ada"}
+    assert client.post(page, data=said).text.count("<tr><td") == 2
+    assert reading.view.resolve("shop", ids[0]) == ids[2]
+    over_http = client.post(f"/services/shop/templates/{ids[0]}/merge", json={"other": ids[1], "author": "ada"})
+    assert (over_http.json()["id"], over_http.json()["alias_of"]) == (ids[2], ids[1])
+    assert {reading.view.resolve("shop", name) for name in ids} == {ids[1]}
+    for one, other, words in ((ids[0], ids[1], "one template already"), (ids[0], "f" * 16, "has no template ffff")):
+        answer = client.post(f"/services/shop/templates/{one}/merge", json={"other": other, "author": "ada"})
+        assert answer.status_code == 409
+        assert words in answer.json()["detail"]
+    assert client.post(page, data=said | {"token": "x"}).status_code == 403
 
 
 def test_bundles_are_listed_and_a_damaged_one_is_told(client, reading, tmp_path, monkeypatch):
