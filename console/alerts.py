@@ -1,4 +1,4 @@
-"""Alerts and verdicts over HTTP: what the pages show and take, as JSON."""
+"""What the pages show and take, as JSON: alerts and verdicts, lines, budgets, templates, the audit trail."""
 
 from typing import Annotated
 

@@ -104,6 +104,14 @@ def _slow(why: Evidence, named: Named) -> str:
     return f"{named(part.template)} came {part.observed:,.0f} ms{before}; 99 of 100 come within {part.usual:,.0f} ms"
 
 
+def _slow_unseen(why: Evidence, named: Named) -> str:
+    part = why.parts[0]
+    return (
+        f"{named(part.template)} came {part.observed:,.0f} ms after {named(why.related[0])}, as it never did; "
+        f"99 of 100 events come within {part.usual:,.0f} ms of the one before"
+    )
+
+
 def _severe(why: Evidence, named: Named) -> str:
     if not why.parts:
         return "it speaks of no trouble"
@@ -135,6 +143,7 @@ WORDS: dict[str, Callable[[Evidence, Named], str]] = {
     "unlikely": _order,
     "stopped_early": _stopped,
     "slow": _slow,
+    "slow_unseen": _slow_unseen,
     "severe": _severe,
     "burst": _rate,
     "drop": _rate,

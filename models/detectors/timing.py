@@ -57,10 +57,13 @@ class Timing(Detector[Sessions]):
         worst = int(self._surprises(pairs, steps).argmax())
         event = int(judged[worst])
         counts = self._gaps.of(_cells(np.full(STEPS, pairs[worst]), np.arange(STEPS)))
+        known = "slow" if counts.any() else "slow_unseen"
+        if not counts.any():  # the two never came so: what is usual anywhere has judged them
+            counts = self._gaps.of(_cells(np.full(STEPS, _ANY), np.arange(STEPS)))
         high = int(np.searchsorted(np.cumsum(counts), 0.99 * counts.sum())) if counts.any() else 0
         gap = float(one.times[event] - one.times[event - 1])
         part = Part(int(one.templates[event]), gap, float(2 ** (min(high, STEPS - 1) / 2) - 1))
-        return Evidence(self.name, "slow", "ms", (part,), event=event, related=(int(one.templates[event - 1]),))
+        return Evidence(self.name, known, "ms", (part,), event=event, related=(int(one.templates[event - 1]),))
 
     def merge(self, other: Self) -> None:
         """See ``Detector.merge``."""

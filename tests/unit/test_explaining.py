@@ -4,6 +4,9 @@ import re
 
 import pytest
 from test_alerts import detection
+from test_detector_support import MINUTE, TEXTS, planted, session
+from test_detector_support import shop as orders
+from test_models_support import events_of
 
 from contracts.records import Before, Expected
 from contracts.service import DetectorOptions, ServiceSettings
@@ -11,6 +14,7 @@ from models.alerts import group
 from models.detect import Source, study
 from models.detector import Evidence, Part
 from models.detectors import SESSION_DETECTORS
+from models.detectors.timing import Timing
 from models.explaining import (
     ExplainError,
     aligned,
@@ -222,6 +226,10 @@ def test_the_reasons_of_detectors_of_traces_are_known():
             '"B" came 5,200 ms after "A"; 99 of 100 come within 480 ms.',
         ),
         (
+            Evidence("timing", "slow_unseen", "ms", (Part(2, 5200.0, 1023.0),), related=(1,)),
+            '"B" came 5,200 ms after "A", as it never did; 99 of 100 events come within 1,023 ms of the one before.',
+        ),
+        (
             Evidence("count_vector", "unusual_counts", "events", (Part(1, 3.0, 1.0), Part(2, 0.0, 2.0))),
             'Compared with the nearest normal session: "A" 3 times instead of once, "B" never instead of 2 times.',
         ),
@@ -246,3 +254,15 @@ def test_the_reasons_of_detectors_of_traces_are_known():
 )
 def test_sentences(why, said):
     assert sentence(why, {1: "A", 2: "B"}) == said
+
+
+def test_a_gap_between_two_that_never_met_is_put_beside_that_of_any_two():
+    timing = Timing()
+    timing.learn(orders(200))
+    why = timing.explain(planted(), 0)
+    assert (why.reason, why.parts[0].observed) == ("slow_unseen", 20 * MINUTE)
+    assert 300 < why.parts[0].usual < 1_000
+    late = Sessions.of(events_of(session("late", [10, 11, 13, 14, 15], 10**7, gaps={1: 9_000}), templates=TEXTS))
+    why = timing.explain(late, 0)
+    assert (why.reason, why.parts[0].observed) == ("slow", 9_000)
+    assert 300 < why.parts[0].usual < 1_000
