@@ -163,6 +163,7 @@ class Access:
         Raises:
             TooManyTriesError: of wrong tokens.
         """
+        self._tries.check(address)
         person = self._by_token(token.strip(), address)
         if person is None:
             return None
@@ -184,9 +185,9 @@ class Access:
         return self._of_token(token) if token and self._clock() < ends else None
 
     def _by_token(self, token: str, address: str) -> Person | None:
-        self._tries.check(address)
         person = self._of_token(digest(token))
         if person is None:
+            self._tries.check(address)
             self._tries.wrong(address)
         return person
 
