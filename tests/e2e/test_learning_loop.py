@@ -326,6 +326,10 @@ def test_the_page_shows_what_was_found_takes_verdicts_and_is_made_again_from_kaf
     given = read_control(stack_settings).verdicts[service][found.template, found.id]
     assert (given.value, given.author, given.scope) == ("false-positive", "ada", "signature")
     assert sum("state-false-positive" in row for row in browser.rows(service)) == 1
+    around = browser.page(f"/ui/detections/{found.id}/lines")
+    assert re.search(rf'class="odd"[^>]*><td class="number">{found.offset}</td>', around), "the lines around it"
+    done = f"POST /ui/detections/{found.id}/verdict"
+    wait_until(lambda: done in browser.page("/ui/audit"), "what was done, by way of Kafka", 30)
 
     # The store is a projection: without it the same page is made again.
     before = browser.rows(service)
