@@ -504,7 +504,7 @@ def bench_parsing(
 def bench_detection(
     context: typer.Context,
     *,
-    dataset: Annotated[str, typer.Option("--dataset", help="hdfs, hdfs_100k, deeplog, openstack or hadoop.")],
+    dataset: Annotated[str, typer.Option("--dataset", help="hdfs, hdfs_100k, deeplog, openstack, hadoop or bgl.")],
     data: Data,
     models: Annotated[str, typer.Option("--models", help="Names with commas between them; none: all.")] = "",
     split: Annotated[
@@ -517,6 +517,9 @@ def bench_detection(
     protocol: Annotated[
         str, typer.Option("--protocol", help="strict, or leaky: best threshold on the tested side.")
     ] = "strict",
+    window: Annotated[
+        int, typer.Option("--window", min=2, help="Lines of a window, where there are no sessions.")
+    ] = 100,
     as_json: Json = False,
 ) -> None:
     """Precision, recall and F1 of the field's models, with the known faults of the data counted.
@@ -551,6 +554,7 @@ def bench_detection(
             share=share,
             seeds=seeds,
             protocol=protocols[protocol],
+            window=window,
             progress=state.say,
         )
     except TrainingError as error:

@@ -19,7 +19,7 @@ import numpy as np
 
 from contracts.service import BudgetOptions
 from models.learning import HELD_BACK, Say
-from training.datasets import DataSet, Flags, How, Side, Split, faults, read
+from training.datasets import WINDOW, DataSet, Flags, How, Side, Split, faults, read
 from training.field import MODELS, SUPERVISED
 from training.learner import TrainingError
 from training.measures import measures
@@ -40,6 +40,7 @@ def bench_detection(
     share: float = 0.8,
     seeds: int = 5,
     protocol: Protocol = "strict",
+    window: int = WINDOW,
     progress: Say = lambda words: None,
 ) -> dict[str, Any]:
     """Measure models on a data set.
@@ -52,6 +53,7 @@ def bench_detection(
         share: of the sessions that are learnt, where the split is not given.
         seeds: random splits that are drawn; on another split, runs of a model that draws (others run once).
         protocol: *strict* or *leaky*.
+        window: lines of a window, where the data set has no sessions.
         progress: is told what goes on.
 
     Returns:
@@ -69,7 +71,7 @@ def bench_detection(
     unknown = sorted(set(models) - set(kinds))
     if unknown:
         raise TrainingError(f"No model {', '.join(unknown)}: --models takes {', '.join(kinds)}")
-    source = read(name, data)
+    source = read(name, data, window)
     how = split or ("random" if protocol == "leaky" else source.card.splits[0])
     runs = _runs(source, how, share, seeds if how == "random" else 1)
     chosen = [kinds[one] for one in (models or kinds)]

@@ -319,3 +319,19 @@ def test_the_verb_prints_json_and_tables(shop):
 
 def test_every_data_set_has_a_card():
     assert all(card.origin and card.files and card.beware and card.splits for card in CARDS.values())
+
+
+def test_the_bgl_reader_cuts_windows_and_never_shows_a_label(data_dir):
+    """Of the sample: the log itself is not at hand, and 20 windows say nothing of a model."""
+    folder = data_dir / "loghub" / "BGL"
+    split = read("bgl", folder).split("chronological", 0.8)
+    assert (len(split.learnt), len(split.tested)) == (16, 4)
+    assert (split.learnt.names[0], split.tested.names[-1]) == ("window 0", "window 19")
+    assert {len(line) for line in (split.learnt + split.tested).lines} == {100}
+    assert not any("APPREAD" in text or text.startswith("- ") for text in split.texts.values())
+    whole = read("bgl", folder, window=1).split("random", 0.5, seed=1)
+    assert (len(whole.learnt + whole.tested), int((whole.learnt + whole.tested).truth.sum())) == (2_000, 143)
+    figures = bench_detection("bgl", folder, models=["new_template"], window=50)
+    assert figures["sessions"] == 8  # of 40, the last fifth
+    with pytest.raises(TrainingError, match=r"BGL\.log is missing"):
+        read("bgl", data_dir / "hdfs").split("chronological")
