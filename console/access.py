@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import get_args
 
@@ -153,9 +153,12 @@ class Access:
     def is_proxy(self, address: str) -> bool:
         """Whether what comes from an address may name somebody."""
         try:
-            return any(ip_address(address) in network for network in self._proxies)
+            found = ip_address(address)
         except ValueError:
             return False
+        # Where both kinds of addresses come in by one socket, the old kind is written as the new.
+        plain = (isinstance(found, IPv6Address) and found.ipv4_mapped) or found
+        return any(plain in network for network in self._proxies)
 
     def sign_in(self, token: str, address: str) -> str | None:
         """Begin a session; returns what its cookie carries, None where the token is nobody's.

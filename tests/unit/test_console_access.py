@@ -210,7 +210,7 @@ def test_it_does_not_listen_where_others_could_ask_and_nobody_is_known(tmp_path)
 PROXY = {"proxy_header": "X-Forwarded-User", "proxy_addresses": "198.51.100.7, 10.1.0.0/16", "access_file": ""}
 
 
-@pytest.mark.parametrize("address", ["198.51.100.7", "10.1.2.3"])
+@pytest.mark.parametrize("address", ["198.51.100.7", "10.1.2.3", "::ffff:10.1.2.3"])
 def test_a_trusted_proxy_says_who_asks(site, address, people):
     client = site.make(address=address, **PROXY)
     assert client.get("/alerts", headers={"x-forwarded-user": "zoe"}).status_code == 200
