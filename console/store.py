@@ -197,8 +197,10 @@ class Store:
         return True
 
     def _state(self, db: sqlite3.Connection, service: str, signature: str, view: ControlView) -> None:
-        alert = self._grouped(self._members(db, service, signature), view)
-        change = (alert.state, int(alert.state in _SETTLED), service, signature)
+        state = "open"  # of whatever nobody has said a word about: a flood must not be read again with each batch
+        if view.verdicts.get(service):
+            state = self._grouped(self._members(db, service, signature), view).state
+        change = (state, int(state in _SETTLED), service, signature)
         db.execute("UPDATE alerts SET state = ?, settled = ? WHERE service = ? AND signature = ?", change)
 
     # -- read by the pages -------------------------------------------------------------------------------------------
