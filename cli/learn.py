@@ -579,6 +579,36 @@ def bench_detection(
     state.out.print(rows_table([{"what": name, "value": value} for name, value in plain.items()]))
 
 
+@bench_app.command("report")
+def bench_report(
+    context: typer.Context,
+    *,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.json...", help="What `bench detection --json` printed.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the page and its plots are written.")],
+    command: Annotated[str, typer.Option("--command", help="What made the files, for the page.")] = "",
+) -> None:
+    """Write the benchmark of detection as a page with tables and plots.
+
+    Examples:
+      logcanary bench detection --dataset openstack --data ../shared/data/openstack --json > openstack.json
+      logcanary bench report openstack.json --out docs/benchmarks
+    """
+    import json
+
+    from training.detection_report import report
+
+    state = shell(context)
+    try:
+        results = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        page, plots = report(results, command)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProblemError(f"what `bench detection --json` printed is expected in FILE.json: {error!r}") from error
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in {"detection.md": page, **plots}.items():
+        (out / name).write_text(text, encoding="utf-8")
+    state.say(f"{out / 'detection.md'} and {len(plots)} plots are written.")
+
+
 def _beside_drain3(figures: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a row a system, and one for the average: our figures, then drain3's."""
     systems = {**figures["systems"], "average": {**figures["average"], "drain3": figures["drain3_average"]}}

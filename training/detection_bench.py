@@ -22,11 +22,13 @@ from models.learning import HELD_BACK, Say
 from training.datasets import WINDOW, DataSet, Flags, How, Side, Split, faults, read
 from training.field import MODELS, SUPERVISED
 from training.learner import TrainingError
-from training.measures import measures
+from training.measures import average_precision, measures, precision_at
 from training.simple import Model, Numbers
 from training.supervised import BAR, Supervised
 
 Protocol = Literal["strict", "leaky"]
+LOOKED_AT = 0.01
+"""Share of the tested sessions, the strangest, over which ``precision_at_budget`` is."""
 DEEPLOG_SESSIONS = (553_366, 16_838)
 """Normal and abnormal test sessions of DeepLog's split; the normal ones are not published with it."""
 
@@ -57,9 +59,10 @@ def bench_detection(
         progress: is told what goes on.
 
     Returns:
-        ``models.<name>.{precision, recall, f1, f1_unique, f1_std, f1_by_run, false_alarm_rate, train_seconds,
-        train_cpu_seconds, windows_per_second, peak_rss_mb, runs}``, means over the runs, a window being a session, the
-        memory that of the whole process up to then, ``train_cpu_seconds`` without what waited for other work; on
+        ``models.<name>.{precision, recall, f1, f1_unique, f1_std, f1_by_run, false_alarm_rate, average_precision,
+        precision_at_budget, train_seconds, train_cpu_seconds, windows_per_second, peak_rss_mb, runs}``, means over the
+        runs, a window being a session, the memory that of the whole process up to then, ``precision_at_budget`` that of
+        the strangest ``LOOKED_AT``, ``train_cpu_seconds`` without what waited for other work; on
         *deeplog*, precision and F1 are made of recall and false alarms at the sizes of its whole split, and
         ``comparable`` is false;
         ``faults`` of the first run's split (``training.datasets.faults``), ``sessions``, ``anomalies``, ...
@@ -166,6 +169,8 @@ def _asked(model: Model, split: Split, protocol: Protocol, bar: float, spent: di
     flags = strangeness > bar
     return measures(flags, split.tested.truth) | {
         "f1_unique": _unique_f1(flags, split.tested),
+        "average_precision": average_precision(strangeness, split.tested.truth),
+        "precision_at_budget": precision_at(strangeness, split.tested.truth, LOOKED_AT),
         "windows_per_second": len(strangeness) / max(asked - began, 1e-9),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         **spent,

@@ -28,6 +28,39 @@ def measures(flags: Flags, truth: Flags) -> dict[str, float]:
     }
 
 
+def average_precision(strangeness: NDArray[np.float64], truth: Flags) -> float:
+    """Area under precision over recall, as steps, one for equal strangeness; 0 where nothing is to be found.
+
+    >>> average_precision(np.array([3.0, 2.0, 1.0]), np.array([True, False, True]))
+    0.8333333333333333
+    """
+    wanted = int(truth.sum())
+    if not wanted:
+        return 0.0
+    order = np.argsort(-strangeness, kind="stable")
+    hits = np.cumsum(truth[order])
+    last = np.flatnonzero(np.append(np.diff(strangeness[order]) != 0, True))  # of each step
+    steps = np.diff(np.concatenate([[0], hits[last]])) / wanted
+    return float((steps * hits[last] / (last + 1)).sum())
+
+
+def precision_at(strangeness: NDArray[np.float64], truth: Flags, share: float) -> float:
+    """Precision where a share of all sessions, the strangest, is looked at; of equally strange ones as many as fit.
+
+    >>> precision_at(np.array([2.0, 1.0, 1.0, 0.0]), np.array([True, True, False, False]), share=0.5)
+    0.75
+    """
+    left = max(1, round(share * len(strangeness)))
+    hits, looked = 0.0, left
+    for level in np.unique(strangeness)[::-1]:
+        equal = truth[strangeness == level]
+        hits += float(equal.mean()) * min(left, len(equal))
+        left -= min(left, len(equal))
+        if not left:
+            break
+    return hits / looked
+
+
 def summary(
     runs: Sequence[Flags], truth: Flags, unique: Ints, kinds: Mapping[str, Flags] | None = None
 ) -> dict[str, Any]:

@@ -1,9 +1,13 @@
 """The benchmark of detection: readers, splits, known faults, models, and that nothing is chosen on the tested side."""
 
 import json
+from xml.dom import minidom
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 from cli.main import app
@@ -12,6 +16,7 @@ from training.deep import LENGTH, later
 from training.detection_bench import bench_detection, best_on_test, threshold
 from training.field import MODELS, SUPERVISED
 from training.learner import TrainingError
+from training.measures import average_precision, precision_at
 from training.supervised import BAR
 from training.words import TemplateVectors
 
@@ -335,3 +340,41 @@ def test_the_bgl_reader_cuts_windows_and_never_shows_a_label(data_dir):
     assert figures["sessions"] == 8  # of 40, the last fifth
     with pytest.raises(TrainingError, match=r"BGL\.log is missing"):
         read("bgl", data_dir / "hdfs").split("chronological")
+
+
+def test_the_report_has_every_model_and_says_what_has_no_row(shop, tmp_path):
+    figures = bench_detection("openstack", shop, split="given", models=["ngram", "length", "isolation_forest"], seeds=2)
+    figures["models"]["<b>"] = figures["models"]["ngram"] | {"runs": 3, "f1_std": 0.25}
+    figures["left_out"] = {"cnn": "no learnt session is an anomaly"}
+    file = tmp_path / "found.json"
+    file.write_text(json.dumps(figures))
+    out = tmp_path / "pages"
+    done = CliRunner().invoke(app, ["bench", "report", str(file), "--out", str(out), "--command", "a command"])
+    assert done.exit_code == 0, done.output
+    page = (out / "detection.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(rows) == ["`<b>`", "`isolation_forest`", "`length`", "`ngram`"]
+    assert rows[0] in ("`ngram`", "`<b>`"), "the best on top"
+    assert f"| 3 | {figures['models']['ngram']['f1']:.3f} ± 0.250 |" in page
+    assert "No row: cnn (no learnt session is an anomaly)." in page
+    for plot in ("f1", "pr"):
+        svg = (out / f"openstack-given-strict-{plot}.svg").read_text()
+        assert svg.count("&lt;b&gt;") >= 1
+        assert "<b>" not in svg
+        assert minidom.parseString(svg).documentElement.tagName == "svg"
+        assert f"openstack-given-strict-{plot}.svg" in page
+    file.write_text("{}")
+    assert CliRunner().invoke(app, ["bench", "report", str(file), "--out", str(out)]).exit_code != 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=30), st.floats(0.01, 1))
+def test_area_and_precision_do_not_depend_on_the_order_of_sessions(rows, share):
+    strange, truth = np.array([one for one, _ in rows], float), np.array([two for _, two in rows])
+    turned = slice(None, None, -1)
+    area, precise = average_precision(strange, truth), precision_at(strange, truth, share)
+    assert area == pytest.approx(average_precision(strange[turned], truth[turned]))
+    assert precise == pytest.approx(precision_at(strange[turned], truth[turned], share))
+    assert 0 <= area <= 1
+    assert 0 <= precise <= 1
+    if truth.any():
+        assert area == pytest.approx(average_precision_score(truth, strange))

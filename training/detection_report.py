@@ -1,0 +1,163 @@
+"""The benchmark of detection as a page: tables and plots made of its JSON, published figures beside ours.
+
+    page, plots = report([json.loads(text) for text in found])
+    page                            # Markdown
+    plots["hdfs-chronological-strict-f1.svg"]
+
+Nothing is measured here, and no figure is left out: a row for every model that ran, and a sentence for every one that
+did not.
+"""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from training.supervised import BAR
+
+Figures = Mapping[str, Any]
+"""What ``training.detection_bench.bench_detection`` returns."""
+
+PUBLISHED: Mapping[tuple[str, str], float] = {
+    ("hdfs", "cnn"): 0.985,
+    ("hdfs", "mlp"): 0.9808,
+    ("hdfs", "mlp_keys"): 0.9617,
+}
+"""F1 as papers print it: Lu et al., "Detecting Anomaly in Big Data System Logs Using Convolutional Neural Network",
+DASC 2018, Table III and IV-C."""
+_SOURCE = (
+    "Published: Lu et al., DASC 2018, Table III and IV-C, on the whole log, on DeepLog's split, whose two sides are of "
+    "one time. A chronological split learns what came before and tests what came after; the rows of a random split are "
+    "nearer to the paper's."
+)
+
+_COLUMNS: Sequence[tuple[str, str, str]] = (
+    ("precision", "precision", ".3f"),
+    ("recall", "recall", ".3f"),
+    ("f1_unique", "F1, unique", ".3f"),
+    ("average_precision", "area under PR", ".3f"),
+    ("precision_at_budget", "precision, strangest 1 %", ".3f"),
+    ("false_alarm_rate", "false alarms", ".2%"),
+    ("train_cpu_seconds", "seconds to learn", ".1f"),
+    ("windows_per_second", "sessions a second", ",.0f"),
+    ("peak_rss_mb", "MB", ",.0f"),
+)
+"""Field, heading, format."""
+
+BAR_HEIGHT, LEFT, WIDTH = 18, 150, 400
+
+
+def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str, str]]:
+    """Make the page.
+
+    Args:
+        results: of the benchmark, in the order in which they are to stand.
+        command: what made them.
+
+    Returns:
+        The page in Markdown, and its plots in SVG by file name.
+    """
+    page = ["# Detection: models of the field", "", _intro(command)]
+    plots: dict[str, str] = {}
+    for figures in results:
+        name = "-".join((figures["dataset"], figures["split"], figures["protocol"]))
+        plots[f"{name}-f1.svg"] = bars(figures)
+        plots[f"{name}-pr.svg"] = scatter(figures)
+        page += [
+            "",
+            f"## {figures['dataset']}, {figures['split']} split, {figures['protocol']}",
+            "",
+            _facts(figures),
+            "",
+        ]
+        page += [f"![F1 by model]({name}-f1.svg) ![Precision and recall]({name}-pr.svg)", "", *_table(figures)]
+        if any((figures["dataset"], model) in PUBLISHED for model in figures["models"]):
+            page += ["", _SOURCE]
+    return "\n".join(page) + "\n", plots
+
+
+def _intro(command: str) -> str:
+    made = f" Made by `{command}`." if command else ""
+    return (
+        f"Written by `logcanary bench report` from the benchmark's JSON.{made} "
+        "*strict*: thresholds for 0.5 % false alarms on held-back normal sessions of the learnt side; models with labels "
+        f"raise what is likelier an anomaly than not ({BAR:g}). *leaky*: the threshold with the best F1 on the tested "
+        "side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a model "
+        "that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision where "
+        "that share is looked at, whatever the threshold."
+    )
+
+
+def _facts(figures: Figures) -> str:
+    base, found, sessions = figures["base_rate"], figures["faults"], figures["sessions"]
+    said = [
+        f"{figures['learnt_sessions']:,} sessions learnt, {sessions:,} tested, {figures['anomalies']:,} of them "
+        f"anomalies: base rate {base:.2%}, F1 of raising everything {2 * base / (1 + base):.3f}.",
+        f"Of the tested ones, {found['leaked_normal']:.0%} of the normal and {found['leaked_anomalous']:.0%} of the "
+        f"anomalous were learnt word for word; {found['label_conflicts']:,} sequences have both labels, "
+        f"{found['names_on_both_sides']:,} names are on both sides.",
+        f"Beware: {figures['beware']}.",
+    ]
+    if not figures["comparable"]:
+        said.append(
+            "**Not comparable**: precision and F1 are made of recall and false alarms at the whole split's sizes."
+        )
+    for why in sorted(set(figures["left_out"].values())):
+        said.append(f"No row: {', '.join(name for name, one in figures['left_out'].items() if one == why)} ({why}).")
+    return " ".join(said)
+
+
+def _table(figures: Figures) -> list[str]:
+    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    shown = [column for column in _COLUMNS if all(column[0] in row for _, row in rows)]
+    lines = ["| model | runs | F1 | published | " + " | ".join(heading for _, heading, _ in shown) + " |"]
+    lines.append("|---" * (4 + len(shown)) + "|")
+    for model, row in rows:
+        spread = f" ± {row['f1_std']:.3f}" if row["runs"] > 1 else ""
+        told = PUBLISHED.get((figures["dataset"], model))
+        cells = [f"`{model}`", f"{row['runs']}", f"{row['f1']:.3f}{spread}", f"{told:.3f}" if told else ""]
+        cells += [format(row[field], form) for field, _, form in shown]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def bars(figures: Figures) -> str:
+    """F1 of each model as a bar, best on top, with one standard deviation either way."""
+    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    parts = []
+    for number, (model, row) in enumerate(rows):
+        y, middle = number * BAR_HEIGHT, number * BAR_HEIGHT + BAR_HEIGHT / 2 + 4
+        parts.append(_text(LEFT - 6, middle, model, "end"))
+        parts.append(
+            f'<rect x="{LEFT}" y="{y + 3}" width="{WIDTH * row["f1"]:.1f}" height="{BAR_HEIGHT - 6}" fill="#4c78a8"/>'
+        )
+        if row["runs"] > 1:
+            low, high = (LEFT + WIDTH * min(1.0, max(0.0, row["f1"] + sign * row["f1_std"])) for sign in (-1, 1))
+            parts.append(f'<path d="M{low:.1f} {y + 9}H{high:.1f}" stroke="#222" stroke-width="2"/>')
+        parts.append(_text(LEFT + WIDTH + 8, middle, f"{row['f1']:.3f}", "start"))
+    return _svg(LEFT + WIDTH + 60, len(rows) * BAR_HEIGHT + 4, parts)
+
+
+def scatter(figures: Figures) -> str:
+    """Precision over recall, a point a model."""
+    side = 300
+    parts = [f'<rect x="40" y="10" width="{side}" height="{side}" fill="none" stroke="#888"/>']
+    parts += [_text(40 + side * at, side + 26, f"{at:g}", "middle") for at in (0, 0.5, 1)]
+    parts += [_text(34, 14 + side * (1 - at), f"{at:g}", "end") for at in (0, 0.5, 1)]
+    parts += [_text(40 + side / 2, side + 42, "recall", "middle"), _text(44, 24, "precision", "start")]
+    for model, row in figures["models"].items():
+        x, y = 40 + side * row["recall"], 10 + side * (1 - row["precision"])
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#4c78a8"><title>{escape(model)}</title></circle>'
+        )
+        parts.append(_text(x + 5, y - 4, model, "start"))
+    return _svg(side + 150, side + 50, parts)
+
+
+def _text(x: float, y: float, words: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+
+
+def _svg(width: int, height: int, parts: Sequence[str]) -> str:
+    style = 'font-family="sans-serif" font-size="11" fill="#222"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" {style}>'
+    return "\n".join([head, f'<rect width="{width}" height="{height}" fill="#fff"/>', *parts, "</svg>", ""])
