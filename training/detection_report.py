@@ -81,8 +81,8 @@ def _intro(command: str) -> str:
         f"Written by `logcanary bench report` from the benchmark's JSON.{made} "
         "*strict*: thresholds for 0.5 % false alarms on held-back normal sessions of the learnt side; models with "
         f"labels raise what is likelier an anomaly than not ({BAR:g}). *leaky*: the threshold with the best F1 on the "
-        "tested side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a model "
-        "that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision "
+        "tested side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a "
+        "model that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision "
         "where that share is looked at, whatever the threshold."
     )
 
