@@ -76,15 +76,15 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
 
 
 def _intro(command: str) -> str:
-    made = f" Made by `{command}`." if command else ""
-    return (
-        f"Written by `logcanary bench report` from the benchmark's JSON.{made} "
-        "*strict*: thresholds for 0.5 % false alarms on held-back normal sessions of the learnt side; models with "
-        f"labels raise what is likelier an anomaly than not ({BAR:g}). *leaky*: the threshold with the best F1 on the "
-        "tested side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a "
-        "model that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision "
-        "where that share is looked at, whatever the threshold."
-    )
+    made = f"Made by `{command}`." if command else ""
+    words = f"""
+        Written by `logcanary bench report` from the benchmark's JSON. {made}
+        *strict*: thresholds for 0.5 % false alarms on held-back normal sessions of the learnt side; models with labels
+        raise what is likelier an anomaly than not ({BAR:g}). *leaky*: the threshold with the best F1 on the tested
+        side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a model
+        that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision where
+        that share is looked at, whatever the threshold."""
+    return " ".join(words.split())
 
 
 def _facts(figures: Figures) -> str:
