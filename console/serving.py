@@ -52,19 +52,21 @@ def run(settings: AppSettings, stop: threading.Event) -> None:
     thread = threading.Thread(target=server.run, name="http")
     thread.start()
     due_at = time.monotonic() + LOOK_SECONDS
-    with reading, journal:
-        while not stop.wait(0.2):
-            pages.site.pulse.look()
-            if time.monotonic() >= due_at:
-                start_due(settings)
-                due_at = time.monotonic() + LOOK_SECONDS
-            if not thread.is_alive():
-                raise OSError(
-                    f"the console cannot listen on {host}:{port}: set web.console_port (LOGCANARY_WEB__CONSOLE_PORT) "
-                    "to a free port"
-                )
-    server.should_exit = True
-    thread.join()
+    try:
+        with reading, journal:
+            while not stop.wait(0.2):
+                pages.site.pulse.look()
+                if time.monotonic() >= due_at:
+                    start_due(settings)
+                    due_at = time.monotonic() + LOOK_SECONDS
+                if not thread.is_alive():
+                    raise OSError(
+                        f"the console cannot listen on {host}:{port}: set web.console_port "
+                        "(LOGCANARY_WEB__CONSOLE_PORT) to a free port"
+                    )
+    finally:  # pages that are fed by nobody would be worse than none: whoever watches the process starts it again
+        server.should_exit = True
+        thread.join()
 
 
 def main() -> None:

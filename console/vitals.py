@@ -32,11 +32,12 @@ _READ = {
     "logcanary_fit_unknown_ratio": "unknown",
     "logcanary_fit_alarms_per_day": "alarms_per_day",
     "logcanary_fit_budget_per_day": "budget_per_day",
-    "logcanary_last_statistics_timestamp_seconds": "scored_seconds",
     "logcanary_bundle_refused": "refused",
     "logcanary_learning_paused": "paused",
 }
 """A sample's name -> the field of ``Vitals`` that it is."""
+_LAST = "logcanary_last_statistics_timestamp_seconds"
+"""Of all services, by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,6 @@ class Vitals:
     alarms_per_day: float = 0.0
     budget_per_day: float = 0.0
     """0: not known."""
-    scored_seconds: float = 0.0
-    """When a batch was scored last, since 1970 UTC; 0: never."""
     refused: float = 0.0
     """1 where the live bundle failed its checks,"""
     paused: float = 0.0
@@ -71,6 +70,8 @@ class Look:
     """What the exporter said at one time."""
 
     at_ms: int = 0
+    scored_ms: int = 0
+    """When a batch of any service was scored last; 0: never."""
     services: Mapping[str, Vitals] = field(default_factory=dict)
     advice: Mapping[str, Advice] = field(default_factory=dict)
     trouble: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -80,8 +81,7 @@ class Look:
     def words(self) -> str:
         """How it goes, in a line."""
         rate = sum(one.lines_per_second or 0.0 for one in self.services.values())
-        newest = max((one.scored_seconds for one in self.services.values()), default=0.0)
-        last = f", the last scored {ago(round(newest * 1000), self.at_ms)} ago" if newest else ""
+        last = f", the last scored {ago(self.scored_ms, self.at_ms)} ago" if self.scored_ms else ""
         return f"{len(self.services):,} services, {rate:,.0f} lines a second{last}"
 
 
@@ -120,23 +120,23 @@ def looked(text: str, now_ms: int, before: Look) -> Look:
     """
     found: dict[str, dict[str, float]] = {}
     for sample in samples(text, _READ):
-        if sample.labels.get("stage", "score") == "score":
-            found.setdefault(sample.labels["service"], {})[_READ[sample.name]] = sample.value
+        found.setdefault(sample.labels["service"], {})[_READ[sample.name]] = sample.value
+    scored = [sample.value for sample in samples(text, [_LAST]) if sample.labels["stage"] == "score"]
+    scored_ms = round(1000 * max(scored, default=0.0))
     services = {name: Vitals(**values) for name, values in sorted(found.items())}
     seconds = (now_ms - before.at_ms) / 1000
     for name, one in services.items():
         if (earlier := before.services.get(name)) and one.lines >= earlier.lines:  # less: the exporter began anew
             services[name] = replace(one, lines_per_second=(one.lines - earlier.lines) / seconds)
     advice = {name: advise(signs, now_ms) for name, signs in read_signs(text).items()}
-    trouble = {name: said for name, one in services.items() if (said := _trouble(one, now_ms))}
-    return Look(now_ms, services, advice, trouble)
+    trouble = {name: said for name, one in services.items() if (said := _trouble(one, scored_ms, now_ms))}
+    return Look(now_ms, scored_ms, services, advice, trouble)
 
 
-def _trouble(one: Vitals, now_ms: int) -> tuple[str, ...]:
-    scored_ms = round(one.scored_seconds * 1000)
+def _trouble(one: Vitals, scored_ms: int, now_ms: int) -> tuple[str, ...]:
     stalled = one.unscored and scored_ms and now_ms - scored_ms > STALLED_MS
     said = (
-        (stalled, f"{one.unscored:,.0f} lines wait to be scored, the last was {ago(scored_ms, now_ms)} ago"),
+        (stalled, f"{one.unscored:,.0f} lines wait to be scored; for {ago(scored_ms, now_ms)} none of any service was"),
         (one.unarchived > UNARCHIVED, f"{one.unarchived:,.0f} lines are not archived yet"),
         (one.refused, "its live bundle failed its checks, and the one before goes on"),
         (one.paused, "no template is learnt: most new ones went again"),

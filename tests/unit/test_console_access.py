@@ -3,6 +3,8 @@
 import json
 import logging
 import re
+import socket
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -16,8 +18,10 @@ from console.audit import Journal
 from console.guard import needed
 from console.pages import Pages
 from console.store import Store
+from console.vitals import Pulse
 from contracts.records import Deed
 from contracts.settings import WebOptions
+from deploy.parts import listens
 from tests.unit.test_console import alone, is_problem
 from tests.unit.test_console_pages import ALERT, SCRIPT, VERDICT, Reading, Writer, filled, form_of
 
@@ -203,6 +207,18 @@ def test_it_does_not_listen_where_others_could_ask_and_nobody_is_known(tmp_path)
     with pytest.raises(AccessError, match=r"web\.access_file"):
         serving.run(settings, None)
     assert not (tmp_path / "home").exists()
+
+
+def test_pages_that_nobody_feeds_are_not_served(tmp_path, monkeypatch):
+    monkeypatch.setattr(Pulse, "look", lambda self: 1 / 0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = alone(tmp_path)
+    settings = settings.model_copy(update={"web": settings.web.model_copy(update={"console_port": port})})
+    with pytest.raises(ZeroDivisionError):
+        serving.run(settings, threading.Event())
+    assert not listens(port)
 
 
 # -- a proxy that knows who asks -------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import pytest
 from fastapi.testclient import TestClient
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from console import advice, vitals
 from console.advice import ExporterError
@@ -10,22 +10,33 @@ from console.api import create
 from console.pages import Pages
 from console.store import Store
 from console.vitals import Look, Pulse, looked
+from streaming.exporter import Metrics
 from tests.unit.test_console import alone
 from tests.unit.test_console_pages import SCRIPT, Reading
+from tests.unit.test_exporter import statistic
 
 NOW = 1_800_000_000_000
 
 
 def exported(lines=0, stalled=False, **gauges):
-    """The exporter's text with one service, ``pay``."""
-    registry = CollectorRegistry()
-    Counter("logcanary_lines", "x", ["service"], registry=registry).labels("pay").inc(lines)
-    last = Gauge("logcanary_last_statistics_timestamp_seconds", "x", ["service", "stage"], registry=registry)
-    last.labels("pay", "parse").set(NOW / 1000)
-    last.labels("pay", "score").set(NOW / 1000 - (180 if stalled else 2))
+    """The exporter's text with one service, ``pay``, in the exporter's own series."""
+    metrics = Metrics(wall=lambda: NOW / 1000)
+    of = {"service": "pay", "topic": "logs.pay", "last": lines - 1}
+    metrics.statistic(statistic("parse", **of, emitted_ms=NOW))
+    metrics.statistic(statistic("score", **of, emitted_ms=NOW - (180_000 if stalled else 2_000)))
+    text = generate_latest(metrics.registry).decode()
+    extra = CollectorRegistry()
     for name, value in gauges.items():
-        Gauge(f"logcanary_{name}", "x", ["service"], registry=registry).labels("pay").set(value)
-    return generate_latest(registry).decode()
+        text = "".join(f"{line}\n" for line in text.splitlines() if not line.startswith(f"logcanary_{name}{{"))
+        Gauge(f"logcanary_{name}", "x", ["service"], registry=extra).labels("pay").set(value)
+    return text + generate_latest(extra).decode()
+
+
+def test_what_is_read_is_what_the_exporter_writes():
+    names = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    families = {family.name for family in Metrics().registry.collect()}
+    assert {name.removesuffix("_total") for name in vitals._READ} <= families | names
+    assert vitals._LAST in families
 
 
 def test_lines_a_second_are_between_two_looks_and_never_below_zero():
@@ -42,7 +53,7 @@ def test_lines_a_second_are_between_two_looks_and_never_below_zero():
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"stalled": True, "scoring_lag_lines": 4_000}, "4,000 lines wait to be scored, the last was 3 min ago"),
+        ({"stalled": True, "scoring_lag_lines": 4_000}, "4,000 lines wait to be scored; for 3 min none"),
         ({"archive_lag_lines": 20_000}, "20,000 lines are not archived yet"),
         ({"bundle_refused": 1}, "failed its checks"),
         ({"learning_paused": 1}, "no template is learnt"),
