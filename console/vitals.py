@@ -82,7 +82,8 @@ class Look:
         """How it goes, in a line."""
         rate = sum(one.lines_per_second or 0.0 for one in self.services.values())
         last = f", the last scored {ago(self.scored_ms, self.at_ms)} ago" if self.scored_ms else ""
-        return f"{len(self.services):,} services, {rate:,.0f} lines a second{last}"
+        many = len(self.services)
+        return f"{many:,} service{'s' * (many != 1)}, {rate:,.0f} lines a second{last}"
 
 
 class Pulse:

@@ -50,4 +50,4 @@ def picture(page: Page, file: Path) -> None:
     """Write what is seen, where ``LOGCANARY_PICTURES`` asks for it: a test does not change the documentation."""
     if os.environ.get("LOGCANARY_PICTURES"):
         file.parent.mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=file)
+        page.screenshot(path=file, full_page=True)

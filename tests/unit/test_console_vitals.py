@@ -45,7 +45,7 @@ def test_lines_a_second_are_between_two_looks_and_never_below_zero():
     second = looked(exported(lines=6_000, templates=12, open_sessions=3), NOW + 10_000, first)
     assert second.services["pay"].lines_per_second == 500
     assert (second.services["pay"].templates, second.services["pay"].sessions) == (12, 3)
-    assert second.words == "1 services, 500 lines a second, the last scored 12 s ago"
+    assert second.words == "1 service, 500 lines a second, the last scored 12 s ago"
     again = looked(exported(lines=10), NOW + 20_000, second)  # the exporter began anew
     assert again.services["pay"].lines_per_second is None
 
@@ -95,7 +95,7 @@ def test_the_pages_show_it_escaped(tmp_path, monkeypatch):
     app = create(alone(tmp_path), Pages(alone(tmp_path), store, Reading(store)))
     with TestClient(app, base_url="http://127.0.0.1:8080") as client:
         assert "not known yet" in client.get("/ui/alerts").text
-        assert "LogCanary is well: 1 services" in client.get("/ui/health").text
+        assert "LogCanary is well: 1 service, " in client.get("/ui/health").text
         assert "LogCanary is well" in client.get("/ui/alerts").text
         rows = client.get("/ui/services").text
         assert "3.5 of 5.0" in rows
