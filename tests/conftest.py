@@ -14,8 +14,9 @@ TEST_SECONDS = 300
 """On the reference machine: a test that needs the stack may have to start it first."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the stack and run it last: mistakes show first. All get the time that this machine needs."""
+    """Mark what needs the stack, which runs alone and last (``make test``); give all the time this machine needs."""
     for item in items:
         if "stack_settings" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
