@@ -520,6 +520,8 @@ def bench_detection(
     window: Annotated[
         int, typer.Option("--window", min=2, help="Lines of a window, where there are no sessions.")
     ] = 100,
+    all_models: Annotated[bool, typer.Option("--all", help="Every model that there is, which is the default.")] = False,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that share the runs; a core each.")] = 1,
     as_json: Json = False,
 ) -> None:
     """Precision, recall and F1 of the field's models, with the known faults of the data counted.
@@ -528,7 +530,7 @@ def bench_detection(
     that the difference is seen; its figures say nothing about a running service.
 
     Examples:
-      logcanary bench detection --dataset hdfs --data ../shared/data/hdfs --json
+      logcanary bench detection --dataset hdfs --data ../shared/data/hdfs --all --workers 2 --json
       logcanary bench detection --dataset openstack --data ../shared/data/openstack --models ngram,pca --protocol leaky
     """
     from typing import get_args
@@ -542,6 +544,8 @@ def bench_detection(
     protocols: dict[str, Protocol] = {one: one for one in get_args(Protocol)}
     if split and split not in hows:
         raise ProblemError(f"No split {split!r}: --split takes {', '.join(hows)}")
+    if all_models and models:
+        raise ProblemError("--all and --models together: one says every model, the other which")
     if protocol not in protocols:
         raise ProblemError(f"No protocol {protocol!r}: --protocol takes {' or '.join(protocols)}")
     state = shell(context)
@@ -555,6 +559,7 @@ def bench_detection(
             seeds=seeds,
             protocol=protocols[protocol],
             window=window,
+            workers=workers,
             progress=state.say,
         )
     except TrainingError as error:
@@ -579,11 +584,53 @@ def bench_detection(
     state.out.print(rows_table([{"what": name, "value": value} for name, value in plain.items()]))
 
 
+@bench_app.command("study")
+def bench_study(
+    context: typer.Context,
+    study: Annotated[str, typer.Argument(help="contamination, label_noise, size, unseen, parser, window, drift, ...")],
+    *,
+    data: Data,
+    dataset: Annotated[str, typer.Option("--dataset", help="hdfs, hdfs_100k or bgl.")] = "hdfs",
+    models: Annotated[str, typer.Option("--models", help="Names with commas between them; none: the study's.")] = "",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Runs of each point.")] = 3,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that share the runs; a core each.")] = 1,
+    as_json: Json = False,
+) -> None:
+    """How models fare as one thing gets worse: anomalies in the past, wrong labels, little data, a release, time.
+
+    Examples:
+      logcanary bench study contamination --data ../shared/data/hdfs
+      logcanary bench study unseen --data ../shared/data/hdfs --models deeplog,loganomaly --json
+    """
+    from training.learner import TrainingError
+    from training.studies import bench_study as run
+
+    state = shell(context)
+    chosen = [name.strip() for name in models.split(",") if name.strip()]
+    try:
+        figures = run(study, dataset, data, models=chosen, seeds=seeds, workers=workers, progress=state.say)
+    except TrainingError as error:
+        raise ProblemError(str(error)) from error
+    if as_json or state.json:
+        state.emit(figures)
+        return
+    from cli.tables import rows_table
+
+    rows = [
+        {"model": model, **{f"{point['at']:g}": point["f1"] for point in points}}
+        for model, points in figures["series"].items()
+    ]
+    state.out.print(f"{figures['question']}: F1 by {figures['unit']}")
+    state.out.print(rows_table(rows))
+
+
 @bench_app.command("report")
 def bench_report(
     context: typer.Context,
     *,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE.json...", help="What `bench detection --json` printed.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE.json...", help="What `bench detection|study --json` printed.")
+    ],
     out: Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the page and its plots are written.")],
     command: Annotated[str, typer.Option("--command", help="What made the files, for the page.")] = "",
 ) -> None:

@@ -1,9 +1,9 @@
-"""Models that foretell the next template, and how unlikely it was what came: LogAnomaly, Transformer.
+"""Models that foretell the next template, and how unlikely it was what came: DeepLog, LogAnomaly, Transformer.
 
 A session is as strange as its most surprising event, in nats, given the ten before it; there is no end event (see
 ``docs/benchmarks.md``: one costs more than it finds). An event of a template that was never learnt is as surprising as
-one of all that were learnt and one more, and none is more surprising. Distinct windows are learnt by how often they
-came, and judged once; the newest fifth of the sessions says when to stop.
+one of all that were learnt and one more, and any other at most half as surprising in odds (``models.base.judge``).
+Distinct windows are learnt by how often they came, and judged once; the newest fifth of the sessions says when to stop.
 """
 
 import math
@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.learning import HELD_BACK
+from contracts.service import DetectorOptions
+from models.base import KNOWN_ODDS
+from models.learning import HELD_BACK, Counted
 from training.deep import FIRST, PADDING, UNSEEN, Ints, numbered, with_others
 from training.reconstructing import FEWEST
 from training.simple import Line, Model, Numbers
@@ -35,16 +37,16 @@ class Forecast(Model):
     """A network from the positions of ten events [n, WINDOW] to what comes next."""
 
     draws = True
+    window = WINDOW
+    """Events before the one that is foretold."""
 
     def learn(self, lines: Sequence[Line]) -> None:
         """Learn windows of all but the newest fifth, until that gets no likelier."""
-        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
-
         self._position = numbered({one for line in lines for one in line})
         self._prepare(lines)
         cut = int(len(lines) * (1 - HELD_BACK)) if len(lines) >= FEWEST else 0
         learnt, later = (self._rows(some) for some in ((lines[:cut], lines[cut:]) if cut else (lines, lines)))
-        self._net = fit(self._make, learnt, later, class_loss, self.seed)
+        self._fit(learnt, later)
         self._most = math.log(1 + sum(map(len, lines)))
 
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
@@ -57,24 +59,43 @@ class Forecast(Model):
         np.maximum.at(surprises, owners, self._surprises(distinct)[where.reshape(-1)])
         return surprises[which]
 
+    def read_until(self, lines: Sequence[Line], bar: float) -> Numbers:
+        """Up to the first event that is more surprising than the bar: [n]."""
+        owners, windows = self._windows(lines)
+        raised = self._surprises(windows) > bar
+        places = np.arange(len(owners)) - np.searchsorted(owners, owners)
+        until = np.array([len(line) for line in lines], dtype=np.float64)
+        np.minimum.at(until, owners[raised], places[raised] + 1)
+        return until
+
     def _surprises(self, windows: Ints) -> Numbers:
         """Of the last events of windows [n, WINDOW + 1], in nats: [n]."""
+        wanted = windows[:, -1] - FIRST
+        told = self._told(windows[:, :-1])[np.arange(len(windows)), np.maximum(wanted, 0)]
+        surprises: Numbers = np.where(wanted < 0, self._most, np.minimum(-told, self._most - KNOWN_ODDS))
+        return surprises
+
+    def _fit(self, learnt: "Rows", later: "Rows") -> None:
+        """Learn windows until the later ones get no likelier."""
+        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
+
+        self._net = fit(self._make, learnt, later, class_loss, self.seed)
+
+    def _told(self, contexts: Ints) -> Numbers:
+        """Logarithms of the chances of what comes next: [n, WINDOW] to [n, templates]."""
         import torch  # noqa: PLC0415
 
         from training.networks import answers  # noqa: PLC0415
 
-        logits = answers(self._net, torch.from_numpy(windows[:, :-1]))
-        wanted = windows[:, -1] - FIRST
-        told = torch.log_softmax(logits, dim=1).double().numpy()[np.arange(len(windows)), np.maximum(wanted, 0)]
-        surprises: Numbers = np.where(wanted < 0, self._most, np.minimum(-told, self._most))
-        return surprises
+        told: Numbers = torch.log_softmax(answers(self._net, torch.from_numpy(contexts)), dim=1).double().numpy()
+        return told
 
     def _windows(self, lines: Iterable[Line]) -> tuple[Ints, Ints]:
         """Windows [n, WINDOW + 1] that end with each event, padded before the first, and which line each is of: [n]."""
         owners, windows = [], []
         for row, line in enumerate(lines):
-            positions = [PADDING] * WINDOW + [self._place(one) for one in line]
-            windows.append(np.lib.stride_tricks.sliding_window_view(np.array(positions), WINDOW + 1)[: len(line)])
+            positions = [PADDING] * self.window + [self._place(one) for one in line]
+            windows.append(np.lib.stride_tricks.sliding_window_view(np.array(positions), self.window + 1)[: len(line)])
             owners.append(np.full(len(line), row))
         return np.concatenate(owners), np.concatenate(windows)
 
@@ -101,6 +122,32 @@ class Forecast(Model):
     @abstractmethod
     def _make(self) -> "nn.Module":
         """A new network."""
+
+
+class DeepLog(Forecast):
+    """The LSTM of services (``training.deeplog``): Du et al., "DeepLog", CCS 2017, sections 3.1 and 5.1.
+
+    It raises by likelihood, not where the event is not among the nine likeliest.
+    """
+
+    name = "deeplog"
+
+    def _fit(self, learnt: "Rows", later: "Rows") -> None:
+        from training.deeplog import fit  # noqa: PLC0415
+
+        options = DetectorOptions(seed=self.seed, window=self.window)
+        sides = _counted(learnt), _counted(later)
+        self._model, _ = fit(*sides, len(self._position), options, say=lambda words: None)
+
+    def _told(self, contexts: Ints) -> Numbers:
+        return self._model.log_probabilities(contexts).astype(np.float64)
+
+    def _make(self) -> "nn.Module":
+        raise NotImplementedError
+
+
+def _counted(rows: "Rows") -> Counted:
+    return Counted(rows.given[0].numpy(), rows.wanted.numpy() + FIRST, rows.weights.numpy().astype(np.int64))
 
 
 class LogAnomaly(Forecast):
@@ -147,4 +194,4 @@ class Transformer(Forecast):
     def _make(self) -> "nn.Module":
         from training import networks  # noqa: PLC0415
 
-        return networks.Attention(len(self._position), WINDOW)
+        return networks.Attention(len(self._position), self.window)

@@ -20,6 +20,8 @@ PCA_VARIANCE = 0.95
 """Of the normal subspace: Xu et al., "Detecting Large-Scale System Problems by Mining Console Logs", SOSP 2009, 4.2."""
 CHUNK = 256
 """Sessions compared with all learnt ones at once: bounds the memory."""
+UNSEEN_LETTER, FIRST_LETTER = "\x00", 1
+"""Letters of templates that were never learnt, and of the first that was."""
 
 
 class Model(ABC):
@@ -44,6 +46,10 @@ class Model(ABC):
     @abstractmethod
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
         """How strange each session is: [n]."""
+
+    def read_until(self, lines: Sequence[Line], bar: float) -> Numbers:
+        """Events that are read before each session is raised, of sessions that are: [n]; all, where it has to end."""
+        return np.array([len(line) for line in lines], dtype=np.float64)
 
 
 class NewTemplate(Model):
@@ -139,23 +145,55 @@ class CountVector(Counts):
         return np.concatenate(nearest)
 
 
-class Pca(Counts):
-    """Squared distance from the subspace that holds 95 % of the learnt count vectors' variance (Xu et al., 4.2).
+class EditDistance(Model):
+    """Events to put in, take out or replace to get the nearest learnt session, as a share of the longer one's."""
 
-    Raw counts, centred; no TF-IDF, which the paper has as an option.
+    name = "edit_distance"
+
+    def learn(self, lines: Sequence[Line]) -> None:
+        """Remember the distinct sessions, each template as a letter."""
+        self._letter = {template: chr(FIRST_LETTER + i) for i, template in enumerate({e: 0 for x in lines for e in x})}
+        self._known = sorted({self._spelt(line) for line in lines})
+
+    def strangeness(self, lines: Sequence[Line]) -> Numbers:
+        """Share of the nearest learnt session that differs: [n]."""
+        from rapidfuzz import process  # noqa: PLC0415  (an extra)
+        from rapidfuzz.distance import Levenshtein  # noqa: PLC0415
+
+        number: dict[str, int] = {}
+        which = [number.setdefault(self._spelt(line), len(number)) for line in lines]
+        asked = list(number)
+        nearest = [
+            process.cdist(asked[start : start + CHUNK], self._known, scorer=Levenshtein.normalized_distance).min(axis=1)
+            for start in range(0, len(asked), CHUNK)
+        ]
+        distances: Numbers = np.concatenate(nearest)[which].astype(np.float64)
+        return distances
+
+    def _spelt(self, line: Line) -> str:
+        return "".join(self._letter.get(one, UNSEEN_LETTER) for one in line)
+
+
+class Pca(Counts):
+    """Squared distance from the subspace that holds 95 % of the learnt sessions' variance (Xu et al., 4.2).
+
+    Counts are weighed by the logarithm of how rare a template is among sessions (TF-IDF, their section 4.2) and
+    centred; a template that was never learnt weighs as one of one session.
     """
 
     name = "pca"
 
     def _learn(self, counts: Numbers) -> None:
-        self._mean = counts.mean(axis=0)
-        _, sizes, axes = np.linalg.svd(counts - self._mean, full_matrices=False)
+        self._weights = np.log(len(counts) / np.maximum(np.count_nonzero(counts, axis=0), 1))
+        weighed = counts * self._weights
+        self._mean = weighed.mean(axis=0)
+        _, sizes, axes = np.linalg.svd(weighed - self._mean, full_matrices=False)
         variance = np.cumsum(sizes**2)
         kept = int(np.searchsorted(variance, PCA_VARIANCE * variance[-1])) + 1
         self._axes = axes[:kept]
 
     def _strangeness(self, counts: Numbers) -> Numbers:
-        centred = counts - self._mean
+        centred = counts * self._weights - self._mean
         rest = centred - centred @ self._axes.T @ self._axes
         distances: Numbers = (rest**2).sum(axis=1)
         return distances

@@ -18,8 +18,6 @@ from training.datasets import Flags
 from training.learner import TrainingError
 from training.simple import Counts, Line, Model, Numbers
 
-STRENGTH = 100.0
-"""Of the fit against keeping weights small, for both linear models."""
 BAR = 0.5
 """Chance above which a session is raised: nothing is chosen, on any side."""
 
@@ -57,17 +55,14 @@ class Classifier(Supervised, Counts):
     def _learn_labelled(self, lines: Sequence[Line], truth: Flags) -> None:
         self._number(lines)
         self._model = self._make()
-        self._model.fit(self._shaped(self._counts(lines)), truth)
+        self._model.fit(self._counts(lines), truth)
 
     def _learn(self, counts: Numbers) -> None:
         raise NotImplementedError
 
     def _strangeness(self, counts: Numbers) -> Numbers:
-        chances: Numbers = self._model.predict_proba(self._shaped(counts))[:, 1]
+        chances: Numbers = self._model.predict_proba(counts)[:, 1]
         return chances
-
-    def _shaped(self, counts: Numbers) -> Numbers:
-        return counts
 
     @abstractmethod
     def _make(self) -> Any:  # noqa: ANN401  (scikit-learn ships no types)
@@ -86,32 +81,37 @@ class DecisionTree(Classifier):
 
 
 class LogisticRegression(Classifier):
-    """Logistic regression on logarithms of counts (He et al. 2016, 3.3.1)."""
+    """Logistic regression on standardised counts (He et al. 2016, 3.3.1).
+
+    Keeping weights small is fair only to columns of one scale; its strength is the library's.
+    """
 
     name = "logistic_regression"
-
-    def _shaped(self, counts: Numbers) -> Numbers:
-        return np.log1p(counts)
 
     def _make(self) -> Any:  # noqa: ANN401
         from sklearn.linear_model import LogisticRegression as Linear  # noqa: PLC0415
 
-        return Linear(C=STRENGTH, max_iter=5_000, random_state=self.seed)
+        return _standardised(Linear(max_iter=5_000, random_state=self.seed))
 
 
 class Svm(Classifier):
-    """A linear support vector machine on logarithms of counts (He et al. 2016, 3.3.3): how far on which side."""
+    """A linear support vector machine on standardised counts (He et al. 2016, 3.3.3): how far on which side."""
 
     name = "svm"
 
-    def _shaped(self, counts: Numbers) -> Numbers:
-        return np.log1p(counts)
-
     def _strangeness(self, counts: Numbers) -> Numbers:
-        side: Numbers = 1 / (1 + np.exp(-self._model.decision_function(self._shaped(counts))))
+        side: Numbers = 1 / (1 + np.exp(-self._model.decision_function(counts)))
         return side
 
     def _make(self) -> Any:  # noqa: ANN401
         from sklearn.svm import LinearSVC  # noqa: PLC0415
 
-        return LinearSVC(C=STRENGTH, max_iter=50_000, random_state=self.seed)
+        return _standardised(LinearSVC(max_iter=50_000, random_state=self.seed))
+
+
+def _standardised(model: Any) -> Any:  # noqa: ANN401
+    """A model of columns of mean 0 and spread 1."""
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+
+    return make_pipeline(StandardScaler(), model)
