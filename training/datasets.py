@@ -118,6 +118,8 @@ CARDS: Mapping[str, Card] = {
         ("chronological", "random"),
     ),
 }
+WHOLE_100K = "hdfs_1.0_tar"
+"""Where HDFS_100k is published in two folders, the one that has all anomalies on the learnt side."""
 WINDOW = 100
 """Lines of a window where a log has no sessions: a convention."""
 
@@ -307,6 +309,8 @@ def _deeplog(folder: Path, name: str) -> Split:
 
 
 def _jsonl(folder: Path, name: str) -> Split:
+    inside = folder / WHOLE_100K
+    folder = inside if inside.is_dir() else folder
     numbers: dict[str, int] = {}  # learnt first: a number that only the tested side has is higher than all learnt
 
     def side(part: str) -> Side:

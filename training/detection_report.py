@@ -8,14 +8,14 @@ Nothing is measured here, and no figure is left out: a row for every model that 
 did not.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from training.supervised import BAR
 
 Figures = Mapping[str, Any]
-"""What ``training.detection_bench.bench_detection`` returns."""
+"""What ``training.detection_bench.bench_detection`` returns, or ``training.studies.bench_study``."""
 
 PUBLISHED: Mapping[tuple[str, str], str] = {
     ("hdfs", "cnn"): ".985 [1]",
@@ -55,7 +55,8 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
 )
 """Field, heading, format."""
 
-BAR_HEIGHT, LEFT, WIDTH = 18, 150, 400
+BAR_HEIGHT, LEFT, WIDTH, HEIGHT = 18, 150, 400, 260
+COLOURS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518")
 
 
 def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str, str]]:
@@ -71,6 +72,11 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
     page = ["# Detection: models of the field", "", _intro(command)]
     plots: dict[str, str] = {}
     for figures in results:
+        if "study" in figures:
+            name = f"study-{figures['study']}-{figures['dataset']}"
+            plots[f"{name}.svg"] = curves(figures)
+            page += ["", f"## Study: {figures['question']}", "", *_study(figures, name)]
+            continue
         name = "-".join((figures["dataset"], figures["split"], figures["protocol"]))
         plots[f"{name}-f1.svg"] = bars(figures)
         plots[f"{name}-pr.svg"] = scatter(figures)
@@ -143,6 +149,52 @@ def _table(figures: Figures) -> list[str]:
         cells += [format(row[field], form) for field, _, form in shown]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _study(figures: Figures, name: str) -> list[str]:
+    """F1 of each model at each point, and what more sessions cost where that is the question."""
+    points = sorted({row["at"] for rows in figures["series"].values() for row in rows})
+    lines = [
+        f"{figures['dataset']}, strict; F1, mean of {figures['seeds']} seeds, by {figures['unit']}.",
+        "",
+        f"![F1 by {figures['unit']}]({name}.svg)",
+        "",
+        *_by_point(figures, points, lambda row: f"{row['f1']:.3f}"),
+    ]
+    if figures["study"] == "size":
+        costs = _by_point(figures, points, lambda row: f"{row['train_cpu_seconds']:.1f}")
+        lines += ["", "Processor seconds to learn:", "", *costs]
+    if figures["left_out"]:
+        refused = "; ".join(f"{point}: {why}" for point, why in figures["left_out"].items())
+        lines += ["", f"No figure: {refused}."]
+    return lines
+
+
+def _by_point(figures: Figures, points: Sequence[float], shown: Callable[[Mapping[str, float]], str]) -> list[str]:
+    lines = ["| model | " + " | ".join(f"{at:g}" for at in points) + " |", "|---" * (1 + len(points)) + "|"]
+    for model, rows in figures["series"].items():
+        at = {row["at"]: shown(row) for row in rows}
+        lines.append(f"| `{model}` | " + " | ".join(at.get(point, "") for point in points) + " |")
+    return lines
+
+
+def curves(figures: Figures) -> str:
+    """F1 of each model as a line over the points of a study, which stand at equal distances."""
+    points = sorted({row["at"] for rows in figures["series"].values() for row in rows})
+    place = {at: 40 + WIDTH * number / max(len(points) - 1, 1) for number, at in enumerate(points)}
+    parts = [f'<rect x="40" y="10" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>']
+    parts += [_text(x, HEIGHT + 26, f"{at:g}", "middle") for at, x in place.items()]
+    parts += [_text(34, 14 + HEIGHT * (1 - at), f"{at:g}", "end") for at in (0, 0.5, 1)]
+    parts.append(_text(40 + WIDTH / 2, HEIGHT + 42, figures["unit"], "middle"))
+    for number, (model, rows) in enumerate(figures["series"].items()):
+        colour, dash = COLOURS[number % len(COLOURS)], ("", "5 3", "1 3")[number // len(COLOURS) % 3]
+        path = " ".join(f"{place[row['at']]:.1f},{10 + HEIGHT * (1 - row['f1']):.1f}" for row in rows)
+        line = f'fill="none" stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
+        parts.append(f'<polyline points="{path}" {line}><title>{escape(model)}</title></polyline>')
+        y = 20 + number * BAR_HEIGHT
+        parts.append(f'<path d="M{WIDTH + 52} {y - 4}h24" {line}/>')
+        parts.append(_text(WIDTH + 82, y, model, "start"))
+    return _svg(WIDTH + 230, max(HEIGHT + 50, 30 + len(figures["series"]) * BAR_HEIGHT), parts)
 
 
 def bars(figures: Figures) -> str:

@@ -64,6 +64,8 @@ def test_each_model_sees_what_it_is_for():
         "autoencoder": (1, 2, 2, 2, 2, 3, 3, 3, 3),
         "loganomaly": (1, 9, 3),
         "transformer": (1, 9, 3),
+        "deeplog": (1, 9, 3),
+        "edit_distance": (3, 2, 1),
     }
     for name, line in strange.items():
         model = MODELS[name]()
@@ -284,6 +286,31 @@ def test_deeplog_is_weighed_as_its_whole_split_and_not_comparable(tmp_path):
     assert not figures["comparable"]
     assert (row["recall"], row["false_alarm_rate"]) == (1.0, 0.25)
     assert row["precision"] == pytest.approx(16_838 / (16_838 + 553_366 / 4))
+
+
+def test_deeplog_s_short_rule_raises_what_has_ten_events_or_fewer(tmp_path):
+    (tmp_path / "hdfs_train").write_text("5 5 22 \n" * 19 + "5 " * 11 + "\n")
+    (tmp_path / "hdfs_test_abnormal").write_text("5 5 22 \n" + "5 7 " * 6 + "\n")
+    row = bench_detection("deeplog", tmp_path, models=["new_template"])["models"]["new_template"]
+    assert (row["recall"], row["false_alarm_rate"]) == (0.5, 0)
+    assert (row["recall_short_rule"], row["false_alarm_rate_short_rule"]) == (1, 0.75)
+    assert row["f1_short_rule"] < row["f1"]
+
+
+def test_processes_of_their_own_find_the_same(shop):
+    chosen = ["new_template", "isolation_forest"]
+    alone, beside = (bench_detection("openstack", shop, models=chosen, seeds=2, workers=one) for one in (1, 2))
+    for name, row in alone["models"].items():
+        assert row["f1_by_run"] == beside["models"][name]["f1_by_run"]
+
+
+@pytest.mark.parametrize("name", ["deeplog", "transformer"])
+def test_what_foretells_says_after_which_line_it_would_have_raised(name):
+    model = MODELS[name]()
+    model.learn(NORMAL * 5)
+    bar = model.strangeness(NORMAL).max()
+    assert model.read_until([(1, 9, 2, 3), (1, 2, 3, 9)], bar).tolist() == [2, 4]
+    assert MODELS["ngram"]().read_until([(1, 9, 2, 3)], 0.0).tolist() == [4]
 
 
 def test_hdfs_is_split_by_first_lines(data_dir):
