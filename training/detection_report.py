@@ -77,12 +77,13 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
             plots[f"{name}.svg"] = curves(figures)
             page += ["", f"## Study: {figures['question']}", "", *_study(figures, name)]
             continue
-        name = "-".join((figures["dataset"], figures["split"], figures["protocol"]))
+        learnt = "" if figures["split"] == "given" else f"{figures['share']:.0%} learnt, ".replace("%", " %")
+        name = "-".join((figures["dataset"], figures["split"], f"{figures['share'] * 100:.0f}", figures["protocol"]))
         plots[f"{name}-f1.svg"] = bars(figures)
         plots[f"{name}-pr.svg"] = scatter(figures)
         page += [
             "",
-            f"## {figures['dataset']}, {figures['split']} split, {figures['protocol']}",
+            f"## {figures['dataset']}, {figures['split']} split, {learnt}{figures['protocol']}",
             "",
             _facts(figures),
             "",
@@ -102,7 +103,10 @@ def _intro(command: str) -> str:
         side, as the field does, and worth as much. F1 is the mean of the runs with their standard deviation; a model
         that draws nothing runs once. *F1, unique* counts each distinct session once. *Strangest 1 %*: precision where
         that share is looked at, whatever the threshold. *Lines until raised*: the median of the anomalies that are
-        found; a model that judges whole sessions has to wait for their end."""
+        found; a model that judges whole sessions has to wait for their end. *ensemble* is the
+        service's, frozen and without times and levels, on which some of its detectors live: with them its figures are
+        those of `logcanary evaluate hdfs`. *Seconds* are the processor's; *MB* is the most that the process ever had,
+        whatever ran in it before."""
     return " ".join(words.split())
 
 
@@ -215,19 +219,24 @@ def bars(figures: Figures) -> str:
 
 
 def scatter(figures: Figures) -> str:
-    """Precision over recall, a point a model."""
+    """Precision over recall, a point a model, numbered from the best F1 on."""
     side = 300
+    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
     parts = [f'<rect x="40" y="10" width="{side}" height="{side}" fill="none" stroke="#888"/>']
     parts += [_text(40 + side * at, side + 26, f"{at:g}", "middle") for at in (0, 0.5, 1)]
     parts += [_text(34, 14 + side * (1 - at), f"{at:g}", "end") for at in (0, 0.5, 1)]
     parts += [_text(40 + side / 2, side + 42, "recall", "middle"), _text(44, 24, "precision", "start")]
-    for model, row in figures["models"].items():
+    at: dict[tuple[float, float], list[str]] = {}
+    for number, (model, row) in enumerate(rows, 1):
         x, y = 40 + side * row["recall"], 10 + side * (1 - row["precision"])
+        at.setdefault((round(x), round(y)), []).append(str(number))
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="#4c78a8"><title>{escape(model)}</title></circle>'
         )
-        parts.append(_text(x + 5, y - 4, model, "start"))
-    return _svg(side + 150, side + 50, parts)
+        parts.append(_text(side + 90, 4 + 15 * number, str(number), "end"))
+        parts.append(_text(side + 98, 4 + 15 * number, model, "start"))
+    parts += [_text(x + 5, y - 4, ", ".join(numbers), "start") for (x, y), numbers in at.items()]
+    return _svg(side + 250, max(side + 50, 20 + 15 * len(rows)), parts)
 
 
 def _text(x: float, y: float, words: str, anchor: str) -> str:

@@ -385,11 +385,11 @@ def test_the_report_has_every_model_and_says_what_has_no_row(shop, tmp_path):
     assert f"| 3 | {figures['models']['ngram']['f1']:.3f} ± 0.250 |" in page
     assert "No row: cnn (no learnt session is an anomaly)." in page
     for plot in ("f1", "pr"):
-        svg = (out / f"openstack-given-strict-{plot}.svg").read_text()
+        svg = (out / f"openstack-given-72-strict-{plot}.svg").read_text()
         assert svg.count("&lt;b&gt;") >= 1
         assert "<b>" not in svg
         assert minidom.parseString(svg).documentElement.tagName == "svg"
-        assert f"openstack-given-strict-{plot}.svg" in page
+        assert f"openstack-given-72-strict-{plot}.svg" in page
     file.write_text("{}")
     assert CliRunner().invoke(app, ["bench", "report", str(file), "--out", str(out)]).exit_code != 0
 
