@@ -30,6 +30,7 @@ DETECTOR_WORDS = {
     "new_template": "never seen before",
     "count_vector": "whole session, counts like no other",
     "pca": "whole session, counts that do not go together",
+    "autoencoder": "whole session, counts that an autoencoder does not give back",
     "severity": "whole session, levels and words of trouble",
     "order": "whole session, order of events",
     "missing": "whole session, what should have come and did not",

@@ -20,7 +20,7 @@ from contracts.bundle import BUNDLE_FORMAT, FileEntry, Manifest, VocabularyEntry
 from models import deeplog, ngram
 from models.base import Judgement, SequenceModel, judge
 from models.calibration import Calibrated
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.encoding import StateError
 from models.ensemble import Ensemble
 from models.finished import Sessions
@@ -62,9 +62,10 @@ class Bundle:
         """A new ensemble as the bundle has it, to be judged with and taught.
 
         Raises:
-            StateError: It is damaged, or of another format.
+            StateError: It is damaged, of another format or of other detectors than the manifest names.
         """
-        ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], self.false_alarm_rate)
+        names = self.manifest.settings.detector.session_detectors
+        ensemble = Ensemble(session_detectors(names), self.false_alarm_rate)
         ensemble.load(self.ensemble)
         return ensemble
 

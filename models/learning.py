@@ -21,7 +21,7 @@ from models import drift
 from models.base import Floats, SequenceModel, judge, unique_rows
 from models.bundle import NO_VERSION, Bundle, code_version, seal
 from models.calibration import Calibrated, calibrate
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.ensemble import Ensemble, doubtful
 from models.finished import Sessions
 from models.memory import window_hashes
@@ -205,7 +205,7 @@ def learn(
     calibration = calibrations(material, held & judged, surprises)
     ensemble = learn_sessions(sessions, settings) if sessions is not None else b""
     if ensemble:
-        say(f"Learnt {len(sessions or ()):,} whole sessions")
+        say(f"Learnt {len(sessions or ()):,} whole sessions: {', '.join(detector.session_detectors)}")
     rate = settings.budget.false_alarm_rate / (2 if ensemble else 1)  # see ``Bundle.false_alarm_rate``
     manifest = Manifest(
         service=settings.service,
@@ -242,7 +242,8 @@ def learn_sessions(sessions: Sessions, settings: ServiceSettings) -> bytes:
         trusted = ~doubtful(sessions.groups(), sessions.kinds(), settings.detector.doubt)
         sessions = sessions.take(np.flatnonzero(trusted))
     held = newest(sessions)
-    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], settings.budget.false_alarm_rate)
+    chosen = session_detectors(settings.detector.session_detectors)
+    ensemble = Ensemble(chosen, settings.budget.false_alarm_rate)
     ensemble.learn(sessions.take(np.flatnonzero(~held)))
     ensemble.calibrate_and_learn(sessions.take(np.flatnonzero(held)))
     return ensemble.dump()

@@ -77,6 +77,11 @@ def _counts(why: Evidence, named: Named) -> str:
     return f"compared with {beside}: {', '.join(rows)}" if rows else "the session has an unusual mix of events"
 
 
+def _given_back(why: Evidence, named: Named) -> str:
+    rows = [f"{named(part.template)} came {_times(part.observed)}, not {_times(part.usual)}" for part in why.parts[:3]]
+    return f"counts unlike what is learnt of normal sessions: {'; '.join(rows)}" if rows else "its counts are normal"
+
+
 def _order(why: Evidence, named: Named) -> str:
     if not why.parts:
         return "the session is unlikely as a whole"
@@ -139,6 +144,7 @@ WORDS: dict[str, Callable[[Evidence, Named], str]] = {
     "rare": _rare,
     "unusual_counts": _counts,
     "unusual_mix": _counts,
+    "not_given_back": _given_back,
     "unusual_order": _order,
     "unlikely": _order,
     "stopped_early": _stopped,

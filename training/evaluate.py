@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.records import Detection
-from contracts.service import DetectorOptions, ServiceSettings, SessionOptions
+from contracts.service import DetectorOptions, ServiceSettings, SessionDetector, SessionOptions
 from models.bundle import Bundle
 from models.finished import Sessions
 from models.learning import Say
@@ -145,6 +145,7 @@ def evaluate_hdfs(
         The rows of session detectors are those of learning while running, or of ``frozen``; both are below
         ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``ngram`` (bundles) and ``new_template_naive`` are
         frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does not learn while running;
+        ``autoencoder`` and ``ensemble_with_autoencoder`` hold what a service may choose beside the defaults;
         ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are; ``job`` is what the job
         raises: DeepLog and ensemble, with half of the budget each.
     """
@@ -211,6 +212,9 @@ def _found(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> _Found:
         say(f"Session detectors, {mode}")
         for detector, raised in tested.by_detector(prepared.learnt, learning=mode == "learning").items():
             add(detector, raised, [mode])
+        with_net = tested.by_detector(prepared.learnt, more=("autoencoder",), learning=mode == "learning")
+        add("autoencoder", with_net["autoencoder"], [mode])
+        add("ensemble_with_autoencoder", with_net["ensemble"], [mode])
         doubting = tested.by_detector(prepared.learnt.doubting(), learning=mode == "learning")
         add("ensemble_doubting", doubting["ensemble"], [mode])
     say("n-grams, new templates")
@@ -296,11 +300,20 @@ class ParsedTest:
         return self.whole.resting(GAP_MS)
 
     def by_detector(
-        self, learnt: Learnt, bundle: Bundle | None = None, *, learning: bool, budget: float | None = None
+        self,
+        learnt: Learnt,
+        bundle: Bundle | None = None,
+        *,
+        learning: bool,
+        budget: float | None = None,
+        more: Sequence[SessionDetector] = (),
     ) -> dict[str, Flags]:
-        """[blocks] Which blocks each session detector raises, a bundle's model if one is given, and their ensemble."""
+        """[blocks] Which blocks each session detector raises, a bundle's model if one is given, and their ensemble.
+
+        The detectors are the default ones and ``more``.
+        """
         rate = service_settings().budget.false_alarm_rate if budget is None else budget
-        ensemble = ensemble_of(learnt, rate, bundle)
+        ensemble = ensemble_of(learnt, rate, bundle, more)
         return flags_of(ensemble, self.states, judge(ensemble, self.states, learning), self.names)
 
     def detections(self, bundle: Bundle) -> list[Detection]:
