@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 DETECTOR_WORDS = {
     "deeplog": "next event, DeepLog LSTM",
     "deeplog.end": "end of session, DeepLog LSTM",
+    "loganomaly": "next event, LogAnomaly's LSTMs of words and counts",
+    "loganomaly.end": "end of session, LogAnomaly's LSTMs of words and counts",
     "ngram": "next event, n-gram",
     "ngram.end": "end of session, n-gram",
     "new_template": "never seen before",

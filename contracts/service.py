@@ -89,6 +89,8 @@ class RetrainingOptions(Options):
     """What is learnt from: the newest so many hours; 0: all that is archived."""
 
 
+SequenceKind = Literal["deeplog", "loganomaly", "ngram"]
+"""A model of the next event (``docs/detectors.md``)."""
 SessionDetector = Literal[
     "new_template", "count_vector", "pca", "order", "missing", "timing", "severity", "autoencoder"
 ]
@@ -109,8 +111,9 @@ class DetectorOptions(Options):
     What is trained is the bundle's: other models or detectors are in force with the next training.
     """
 
-    kind: Literal["deeplog", "ngram"] = "deeplog"
-    """``deeplog``: an LSTM, which needs torch to be trained. ``ngram``: counts of what followed what."""
+    kind: SequenceKind = "deeplog"
+    """``deeplog``: an LSTM. ``loganomaly``: one over what templates say, and one over their counts; both need torch to
+    be trained. ``ngram``: counts of what followed what."""
     window: int = Field(default=10, ge=1, le=100)
     """Events of history before the one that is judged (DeepLog, section 3.1: h = 10)."""
     rule: Literal["likelihood", "top_g"] = "likelihood"

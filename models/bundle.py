@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import ValidationError
 
 from contracts.bundle import BUNDLE_FORMAT, FileEntry, Manifest, VocabularyEntry
-from models import deeplog, ngram
+from models import network, ngram
 from models.base import Judgement, SequenceModel, judge
 from models.calibration import Calibrated
 from models.detectors import session_detectors
@@ -201,7 +201,7 @@ def _read_file(files: Files, folder: str, entry: FileEntry) -> bytes:
 def _read_model(manifest: Manifest, contents: dict[str, bytes]) -> SequenceModel:
     if manifest.settings.detector.kind == "ngram":
         return ngram.NGram.read(contents[ngram.FILE])
-    model = deeplog.DeepLog(contents[deeplog.FILE])
+    model = network.Network(contents[network.FILE], manifest.settings.detector.kind)
     if model.window != manifest.window:
         raise ValueError(f"window {manifest.window} in the manifest, {model.window} in the model")
     return model
