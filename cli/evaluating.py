@@ -32,7 +32,7 @@ def hdfs(
         typer.Option("--test-data", metavar="DIR", help="Learn all of --data, and test the blocks of this folder."),
     ] = None,
     split: Annotated[float, typer.Option("--split", min=0.05, max=0.95, help="Share of the blocks learnt.")] = 0.8,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of DeepLog with different seeds.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the networks with different seeds.")] = 3,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="The detectors' own rows without learning while they run.")
     ] = False,

@@ -1,7 +1,7 @@
 """Dense layers that give back what goes in, in numpy: small enough to be learnt and run without torch.
 
-    net = autoencoder(rows, counts, later)      # rows that came so often, and which of them say when to stop
-    net(rows)                                   # what is left of them
+    net = autoencoder(rows, counts, later)  # rows that came so often, and which of them say when to stop
+    net(rows)                               # what is left of them
 
 Names of sizes: n rows, F columns.
 """
@@ -21,8 +21,6 @@ Numbers = NDArray[np.float64]
 
 CODE = (32, 8, 32)
 """Units between the columns and the columns again, the middle ones the code; Farzad and Gulliver name none."""
-LEAK = 0.1
-"""Of the rectifier below 0."""
 RATE = 0.01
 """Adam's step (Kingma and Ba 2015) over all rows at once."""
 DECAY = (0.9, 0.999)
@@ -38,23 +36,31 @@ LEAST_GAIN = 1e-4
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Dense:
-    """Layers with a leaky rectifier between them."""
+    """Layers with tanh between them: bounded, so that what lies far outside of what was learnt is not given back.
 
+    With a rectifier, as in ``training.networks``, lines go on for ever: five are given back where one or two are usual.
+    """
+
+    spread: Floats  # [F] of the columns: what enters is divided by it
     weights: tuple[Floats, ...]  # [in, out] each
     biases: tuple[Floats, ...]  # [out] each
 
     def __call__(self, rows: Numbers) -> Numbers:
         """[n, F] to [n, F]."""
-        *_, last = _passed([one.astype(np.float64) for one in (*self.weights, *self.biases)], rows)
+        layers = [one.astype(np.float64) for one in (*self.weights, *self.biases)]
+        *_, last = _passed(layers, rows / self.spread.astype(np.float64))
         return last
 
 
 def autoencoder(rows: Numbers, counts: Ints, later: Flags, seed: int = 0) -> Dense:
     """Learn to give rows [n, F] back, each as much as it came ([n]); stops when the later ones ([n]) get no nearer.
 
-    Where none is later, all say when to stop. The same rows and seed give the same layers on the same kind of
-    processor.
+    Where none is later, all say when to stop. Rows have the mean 0. The same rows and seed give the same layers on the
+    same kind of processor.
     """
+    spread = np.sqrt(counts @ rows**2 / counts.sum()).astype(np.float32)
+    spread[spread == 0] = 1
+    entered = rows / spread.astype(np.float64)
     sizes = (rows.shape[1], *CODE, rows.shape[1])
     rng = np.random.default_rng(seed)
     layers: list[Numbers] = []
@@ -67,9 +73,9 @@ def autoencoder(rows: Numbers, counts: Ints, later: Flags, seed: int = 0) -> Den
     best, least, looked = [one.copy() for one in layers], math.inf, 0
     steps = _Adam(layers)
     for step in range(STEPS):
-        steps.take(_slopes(layers, rows[learnt], counts[learnt] / counts[learnt].sum()))
+        steps.take(_slopes(layers, entered[learnt], rows[learnt], counts[learnt] / counts[learnt].sum()))
         if step % LOOK == LOOK - 1:
-            off = ((_passed(layers, rows[asked])[-1] - rows[asked]) ** 2).mean(axis=1)
+            off = ((_passed(layers, entered[asked])[-1] - rows[asked]) ** 2).mean(axis=1)
             now, looked = float(counts[asked] @ off) / float(counts[asked].sum()), looked + 1
             if now < least - LEAST_GAIN:
                 best, least, looked = [one.copy() for one in layers], now, 0
@@ -77,7 +83,7 @@ def autoencoder(rows: Numbers, counts: Ints, later: Flags, seed: int = 0) -> Den
                 break
     made = [one.astype(np.float32) for one in best]
     half = len(made) // 2
-    return Dense(tuple(made[:half]), tuple(made[half:]))
+    return Dense(spread, tuple(made[:half]), tuple(made[half:]))
 
 
 class _Adam:
@@ -105,20 +111,20 @@ def _passed(layers: Sequence[Numbers], rows: Numbers) -> list[Numbers]:
     passed = [rows]
     for number, (weights, biases) in enumerate(zip(layers[:half], layers[half:], strict=True), 1):
         sums = passed[-1] @ weights + biases
-        passed.append(sums if number == half else np.maximum(sums, LEAK * sums))
+        passed.append(sums if number == half else np.tanh(sums))
     return passed
 
 
-def _slopes(layers: Sequence[Numbers], rows: Numbers, shares: Numbers) -> list[Numbers]:
-    """Of the mean square of what is off, by each parameter: rows [n, F] with their shares [n] of all that came."""
+def _slopes(layers: Sequence[Numbers], entered: Numbers, wanted: Numbers, shares: Numbers) -> list[Numbers]:
+    """Of the mean square of what is off, by each parameter: rows [n, F] each, their shares [n] of all that came."""
     half = len(layers) // 2
-    passed = _passed(layers, rows)
+    passed = _passed(layers, entered)
     weights: list[Numbers] = []
     biases: list[Numbers] = []
-    slope = 2 * (passed[-1] - rows) * (shares / rows.shape[1])[:, None]
+    slope = 2 * (passed[-1] - wanted) * (shares / wanted.shape[1])[:, None]
     for number in reversed(range(half)):
         weights.append(passed[number].T @ slope)
         biases.append(slope.sum(axis=0))
-        if number:  # what came out of a rectifier has the sign of what went in
-            slope = (slope @ layers[number].T) * np.where(passed[number] > 0, 1.0, LEAK)
+        if number:
+            slope = (slope @ layers[number].T) * (1 - passed[number] ** 2)
     return [*reversed(weights), *reversed(biases)]

@@ -143,11 +143,11 @@ def evaluate_hdfs(
         ``<detector>.{precision, recall, f1, false_alarm_rate, f1_unique, ...}`` (``training.measures.summary``) for
         clean learning, the same below ``unfiltered``, and ``lines``, ``sessions``, ``anomalies``, ``learnt_sessions``.
         The rows of session detectors are those of learning while running, or of ``frozen``; both are below
-        ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``ngram`` (bundles) and ``new_template_naive`` are
-        frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does not learn while running;
-        ``autoencoder`` and ``ensemble_with_autoencoder`` hold what a service may choose beside the defaults;
-        ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are; ``job`` is what the job
-        raises: DeepLog and ensemble, with half of the budget each.
+        ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``loganomaly``, ``ngram`` (bundles) and
+        ``new_template_naive`` are frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does
+        not learn while running; ``autoencoder`` and ``ensemble_with_autoencoder`` what a service may choose beside the
+        defaults; ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are; ``job`` is what
+        the job raises: DeepLog and ensemble, with half of the budget each.
     """
     as_it_comes, clean, test = split_hdfs(data, split, test_data)
     truth = np.array([block.anomalous for block in test.blocks])
@@ -173,7 +173,7 @@ def evaluate_hdfs(
     return report
 
 
-BUNDLES = ("deeplog", "deeplog_top_g", "ngram", "new_template_naive")
+BUNDLES = ("deeplog", "deeplog_top_g", "loganomaly", "ngram", "new_template_naive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,13 +197,14 @@ def _found(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> _Found:
     half = service_settings().budget.false_alarm_rate / 2
     shared = {mode: tested.by_detector(prepared.learnt, learning=mode == "learning", budget=half) for mode in MODES}
     for seed in range(seeds):
-        say(f"DeepLog, seed {seed}")
+        say(f"DeepLog, LogAnomaly, seed {seed}")
         bundle = learn(prepared.dataset, service_settings(seed=seed))
         add("deeplog", tested.flagged(bundle))
         halved = tested.flagged(_with_budget(bundle, half))
         for mode in MODES:
             add("job", halved | shared[mode]["ensemble"], [mode])
         add("deeplog_top_g", tested.flagged(_by_top_g(bundle)))
+        add("loganomaly", tested.flagged(learn(prepared.dataset, service_settings(kind="loganomaly", seed=seed))))
         for mode in MODES:
             with_model = tested.by_detector(prepared.learnt, bundle, learning=mode == "learning")
             add("sequence", with_model["sequence"], [mode])

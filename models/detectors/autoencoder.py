@@ -2,7 +2,8 @@
 
 Farzad, Gulliver: Unsupervised log message anomaly detection, ICT Express 6(3), 2020; Chen et al.: Experience report:
 deep learning-based system log analysis for anomaly detection, 2021, section 3. Counts enter as ``count_vector`` and
-``pca`` have them, as logarithms weighted by smoothed idf; thresholds are held-back quantiles.
+``pca`` have them, as logarithms weighted by smoothed idf; thresholds are held-back quantiles. Neither paper names the
+layers: here they are 32, 8 and 32 units of tanh.
 
 The network is learnt from the sessions that come before anything is calibrated, and stays from then on: what is learnt
 later teaches it nothing, but that a session with these very counts is normal.
@@ -133,8 +134,9 @@ class Autoencoder(Detector[Sessions]):
         if not self._is_settled:
             return gathered
         mean, net = self._learnt()
-        layers = {f"weights{i}": one for i, one in enumerate(net.weights)}
-        return gathered | {"mean": mean} | layers | {f"biases{i}": one for i, one in enumerate(net.biases)}
+        gathered |= {"mean": mean, "spread": net.spread}
+        gathered |= {f"weights{i}": one for i, one in enumerate(net.weights)}
+        return gathered | {f"biases{i}": one for i, one in enumerate(net.biases)}
 
     def restore(self, columns: dict[str, NDArray[np.generic]]) -> None:
         """See ``Detector.restore``."""
@@ -204,8 +206,8 @@ def _net_of(columns: dict[str, NDArray[np.generic]], width: int) -> tuple[Number
     layers = range(len(sizes) - 1)
     weights = tuple(columns[f"weights{i}"].astype(np.float32) for i in layers)
     biases = tuple(columns[f"biases{i}"].astype(np.float32) for i in layers)
-    mean = columns["mean"].astype(np.float64)
-    shapes = [*(one.shape for one in weights), *(one.shape for one in biases), mean.shape]
-    if shapes != [*pairwise(sizes), *((one,) for one in sizes[1:]), (width,)]:
+    mean, spread = columns["mean"].astype(np.float64), columns["spread"].astype(np.float32)
+    shapes = [*(one.shape for one in weights), *(one.shape for one in biases), mean.shape, spread.shape]
+    if shapes != [*pairwise(sizes), *((one,) for one in sizes[1:]), (width,), (width,)]:
         raise ValueError(f"layers of shapes {shapes} for {width} templates")
-    return mean, Dense(weights, biases)
+    return mean, Dense(spread, weights, biases)

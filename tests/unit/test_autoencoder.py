@@ -69,7 +69,7 @@ def test_slopes_are_those_of_the_loss():
     def loss():
         return float(shares @ ((dense._passed(layers, rows)[-1] - rows) ** 2).mean(axis=1))
 
-    for layer, slope in zip(layers, dense._slopes(layers, rows, shares), strict=True):
+    for layer, slope in zip(layers, dense._slopes(layers, rows, rows, shares), strict=True):
         at = tuple(size - 1 for size in layer.shape)
         layer[at] += 1e-6
         higher = loss()
