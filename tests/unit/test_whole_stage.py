@@ -255,7 +255,7 @@ def test_only_the_detectors_that_a_service_chose_judge_it_in_the_job(chosen):
     assert {why.detector for one in run.whole for why in one.reasons} == set(CHOSEN)
     (odd,) = (one for one in run.whole if one.session == "10030")
     told = " ".join(explain_finding(odd, group([odd])[0]).sentences())
-    assert 'compared with the nearest normal session: "stock of order <NUM> checked" 5 times' in told.lower()
+    assert 'Compared with the nearest normal session: "stock of order <NUM> checked" 5 times' in told
     assert 'Unlike what an autoencoder gives back of it: "stock of order <NUM> checked" came 5 times, not ' in told
     assert {one.detector for one in run.found if one.kind == "event"} <= {"loganomaly"}
 
