@@ -320,8 +320,8 @@ def test_a_service_is_judged_by_the_model_and_the_detectors_that_it_chose(
     named = {why.detector for one in topics.detections(CHOSEN) for why in one.reasons}
     assert named <= set(CHOICE.session_detectors)
     begins = {
-        "autoencoder": "Unlike what an autoencoder gives back of it: ",
-        "count_vector": "Compared with the nearest ",
+        "autoencoder": "Unlike what an autoencoder gives back",
+        "count_vector": "Compared with the nearest",
     }
     wait_until(lambda: "loganomaly; score" in _page(stack, found["loganomaly"]), "the line's alert in the console")
     page = wait_until(lambda: _page(stack, whole), "the session's alert in the console")
