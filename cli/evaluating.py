@@ -4,7 +4,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
@@ -32,7 +32,7 @@ def hdfs(
         typer.Option("--test-data", metavar="DIR", help="Learn all of --data, and test the blocks of this folder."),
     ] = None,
     split: Annotated[float, typer.Option("--split", min=0.05, max=0.95, help="Share of the blocks learnt.")] = 0.8,
-    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of DeepLog with different seeds.")] = 3,
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="Trainings of the networks with different seeds.")] = 3,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="The detectors' own rows without learning while they run.")
     ] = False,
@@ -64,8 +64,8 @@ def week(
     context: typer.Context,
     *,
     data: Data,
-    seed: Annotated[int, typer.Option("--seed", help="Of the edits and of DeepLog.")] = 0,
-    kind: Annotated[str, typer.Option("--kind", help="Sequence model: deeplog or ngram.")] = "deeplog",
+    seed: Annotated[int, typer.Option("--seed", help="Of the edits and of the network.")] = 0,
+    kind: Annotated[str, typer.Option("--kind", help="Sequence model: deeplog, loganomaly or ngram.")] = "deeplog",
     as_json: Json = False,
 ) -> None:
     """False alarms and findings in a week of HDFS with a release, a peak, a wrong clock, a dead host and faults.
@@ -77,12 +77,13 @@ def week(
       logcanary evaluate week --data ../shared/data/hdfs
       logcanary evaluate week --data ../shared/data/hdfs --kind ngram --seed 1 --json
     """
+    from contracts.service import SequenceKind
     from training.learner import TrainingError
     from training.week import evaluate_week as run
 
     state = shell(context)
-    if kind not in ("deeplog", "ngram"):
-        raise ProblemError(f"--kind {kind} is no sequence model: deeplog or ngram")
+    if kind not in get_args(SequenceKind):
+        raise ProblemError(f"--kind {kind} is no sequence model: {', '.join(get_args(SequenceKind))}")
     try:
         figures = run(data, seed=seed, kind=kind, progress=state.say)
     except TrainingError as error:

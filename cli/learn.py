@@ -178,6 +178,7 @@ def show_model(
         "live": service in pointers and pointers[service].version == manifest.version,
         "made": f"{clock(manifest.created_ms)} UTC by LogCanary {manifest.code_version}",
         "detector": manifest.settings.detector.kind,
+        "whole sessions": _session_detectors(manifest),
         "learnt from": _learnt(manifest),
         "windows": f"{manifest.windows:,}, {manifest.unique_windows:,} distinct, of {manifest.window} events",
         "end of session": "judged" if manifest.end_event else "not judged",
@@ -188,6 +189,14 @@ def show_model(
         **_gate_facts(manifest),
     }
     state.out.print(rows_table([{"what": name, "value": value} for name, value in facts.items()]))
+
+
+def _session_detectors(manifest: "Manifest") -> str:
+    """The detectors of whole sessions that a bundle holds."""
+    from models.bundle import ENSEMBLE
+
+    has_some = any(file.name == ENSEMBLE for file in manifest.files)
+    return ", ".join(manifest.settings.detector.session_detectors) if has_some else "not judged"
 
 
 def _gate_facts(manifest: "Manifest") -> dict[str, str]:

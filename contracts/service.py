@@ -1,8 +1,8 @@
 """The settings of one service: how its lines are read, grouped into sessions and judged."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from contracts.base import Options
 
@@ -89,11 +89,31 @@ class RetrainingOptions(Options):
     """What is learnt from: the newest so many hours; 0: all that is archived."""
 
 
-class DetectorOptions(Options):
-    """Which sequence model is trained for a service, and how it judges."""
+SequenceKind = Literal["deeplog", "loganomaly", "ngram"]
+"""A model of the next event (``docs/detectors.md``)."""
+SessionDetector = Literal[
+    "new_template", "count_vector", "pca", "order", "missing", "timing", "severity", "autoencoder"
+]
+"""A detector of whole sessions (``docs/detectors.md``)."""
 
-    kind: Literal["deeplog", "ngram"] = "deeplog"
-    """``deeplog``: an LSTM, which needs torch to be trained. ``ngram``: counts of what followed what."""
+
+def _each_once(names: tuple[SessionDetector, ...]) -> tuple[SessionDetector, ...]:
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if twice:
+        choices = ", ".join(get_args(SessionDetector))
+        raise ValueError(f"{twice[0]} is named more than once: name each of {choices} once at most")
+    return names
+
+
+class DetectorOptions(Options):
+    """Which sequence model and which detectors of whole sessions are trained for a service, and how they judge.
+
+    What is trained is the bundle's: other models or detectors are in force with the next training.
+    """
+
+    kind: SequenceKind = "deeplog"
+    """``deeplog``: an LSTM. ``loganomaly``: one over what templates say, and one over their counts; both need torch to
+    be trained. ``ngram``: counts of what followed what."""
     window: int = Field(default=10, ge=1, le=100)
     """Events of history before the one that is judged (DeepLog, section 3.1: h = 10)."""
     rule: Literal["likelihood", "top_g"] = "likelihood"
@@ -108,6 +128,10 @@ class DetectorOptions(Options):
     """Of what is drawn at random while a model is trained."""
     sessions: Literal["on", "off"] = "on"
     """Whether whole sessions are judged too once they are over, by several detectors (``docs/detectors.md``)."""
+    session_detectors: Annotated[tuple[SessionDetector, ...], Field(min_length=1), AfterValidator(_each_once)] = (
+        *("new_template", "count_vector", "pca", "order", "missing", "timing", "severity"),
+    )
+    """Which those are, each once: they share one budget (``docs/detectors.md`` says what each looks at)."""
     traces: Literal["on", "off"] = "on"
     """Whether lines that name a trace are watched together with those of other services that name it."""
     learning: Literal["on", "off"] = "on"

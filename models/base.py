@@ -33,7 +33,7 @@ class SequenceModel(Protocol):
     """A model of the next event. The chances of a context depend on it alone, not on others asked with it."""
 
     name: str
-    """Name of its detections: ``deeplog``, ``ngram``."""
+    """Name of its detections, its kind: ``deeplog``, ``loganomaly``, ``ngram``."""
     entries: int
     """Size of the vocabulary."""
 

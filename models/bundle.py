@@ -17,10 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pydantic import ValidationError
 
 from contracts.bundle import BUNDLE_FORMAT, FileEntry, Manifest, VocabularyEntry
-from models import deeplog, ngram
+from models import network, ngram
 from models.base import Judgement, SequenceModel, judge
 from models.calibration import Calibrated
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.encoding import StateError
 from models.ensemble import Ensemble
 from models.finished import Sessions
@@ -62,9 +62,10 @@ class Bundle:
         """A new ensemble as the bundle has it, to be judged with and taught.
 
         Raises:
-            StateError: It is damaged, or of another format.
+            StateError: It is damaged, of another format or of other detectors than the manifest names.
         """
-        ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], self.false_alarm_rate)
+        names = self.manifest.settings.detector.session_detectors
+        ensemble = Ensemble(session_detectors(names), self.false_alarm_rate)
         ensemble.load(self.ensemble)
         return ensemble
 
@@ -200,7 +201,7 @@ def _read_file(files: Files, folder: str, entry: FileEntry) -> bytes:
 def _read_model(manifest: Manifest, contents: dict[str, bytes]) -> SequenceModel:
     if manifest.settings.detector.kind == "ngram":
         return ngram.NGram.read(contents[ngram.FILE])
-    model = deeplog.DeepLog(contents[deeplog.FILE])
+    model = network.Network(contents[network.FILE], manifest.settings.detector.kind)
     if model.window != manifest.window:
         raise ValueError(f"window {manifest.window} in the manifest, {model.window} in the model")
     return model

@@ -136,8 +136,12 @@ class Detector(ABC, Generic[C]):
 
     # -- what all have in common ---------------------------------------------------------------------------------
 
+    def settle(self) -> None:
+        """Make what stays as it is once something was calibrated by it, of what was learnt until now."""
+
     def calibrate(self, items: C) -> None:
         """Take in normal items that were not learnt: how strange does normal get?"""
+        self.settle()
         self.tail.add(worst_of_groups(self.strangeness(items), items.groups()))
 
     def rarity(self, items: C) -> Numbers:

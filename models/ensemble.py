@@ -1,6 +1,6 @@
 """Detectors of one kind of items as one: their scores put together under one budget of false alarms.
 
-ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], budget=0.005)
+ensemble = Ensemble(session_detectors(), budget=0.005)
 ensemble.learn(older)                     # normal items
 ensemble.calibrate_and_learn(newer)       # normal items of the newest time
 judged = ensemble.judge(items)
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.calibration import Tail
 from models.detector import C, Detector, Evidence, Numbers, held_back_figures, worst_of_groups
-from models.encoding import pack, unpack
+from models.encoding import StateError, pack, unpack
 from models.sessions import Flags, Ids, Ints
 
 DOUBT = 0.01
@@ -95,6 +95,8 @@ class Ensemble(Generic[C]):
 
         See ``held_back_figures`` for what counts of how strange they were before and are after.
         """
+        for detector in self.detectors:
+            detector.settle()
         before = self._strangeness(items)
         self.learn(items)
         figures = held_back_figures(before, self._strangeness(items), items.kinds())
@@ -129,16 +131,19 @@ class Ensemble(Generic[C]):
         return pack("ensemble", self.format, {"tail": self.tail.columns()["figures"], **parts})
 
     def load(self, data: bytes) -> None:
-        """Replace all that was learnt by what ``dump`` wrote; detectors that it does not know stay as they are.
+        """Replace all that was learnt by what ``dump`` wrote.
 
         Raises:
-            StateError: The bytes are damaged or of another format.
+            StateError: The bytes are damaged, of another format or of other detectors.
         """
         parts = unpack(data, "ensemble", self.format)
+        saved, mine = sorted(parts.keys() - {"tail"}), sorted(detector.name for detector in self.detectors)
+        # All are calibrated together: one more or less, and the bar means something else.
+        if saved != mine or "tail" not in parts:
+            raise StateError(f"state of detectors {', '.join(saved)}; these are {', '.join(mine)}")
         self.tail = Tail.of({"figures": parts["tail"]})
         for detector in self.detectors:
-            if detector.name in parts:
-                detector.load(parts[detector.name].tobytes())
+            detector.load(parts[detector.name].tobytes())
 
     def _strangeness(self, items: C) -> Numbers:
         found = [detector.strangeness(items) for detector in self.detectors]

@@ -22,7 +22,7 @@ from contracts.records import WHOLE_KINDS, Detection, Expected
 from models.alerts import Alert
 from models.base import expected
 from models.detect import HELD_BACK, Study
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.ensemble import Ensemble
 from models.finished import Sessions
 from models.sentences import END_WORDS, LEAST_LIKELY, MOST_NAMED, percent, sentence, short
@@ -278,7 +278,8 @@ def _evidence(known: Study, learnt: Sessions, name: str) -> tuple[str, ...]:
     if len(learnt) < LEAST_SESSIONS:
         return ()
     newer = int(len(learnt) * (1 - HELD_BACK))
-    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], known.bundle.manifest.settings.budget.false_alarm_rate)
+    settings = known.bundle.manifest.settings
+    ensemble = Ensemble(session_detectors(settings.detector.session_detectors), settings.budget.false_alarm_rate)
     ensemble.learn(learnt.take(np.arange(newer)))
     ensemble.calibrate_and_learn(learnt.take(np.arange(newer, len(learnt))))
     events = known.log.events

@@ -10,7 +10,7 @@ lines and the seed alone, not on how the lines were cut into batches.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,7 @@ from models import drift
 from models.base import Floats, SequenceModel, judge, unique_rows
 from models.bundle import NO_VERSION, Bundle, code_version, seal
 from models.calibration import Calibrated, calibrate
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.ensemble import Ensemble, doubtful
 from models.finished import Sessions
 from models.memory import window_hashes
@@ -88,8 +88,8 @@ class Counted:
         return Counted(self.contexts[keep], self.targets[keep], self.counts[keep])
 
 
-Fit = Callable[[Counted, Counted, int, DetectorOptions, Say], tuple[SequenceModel, dict[str, float]]]
-"""Learns: windows learnt and held back, entries of the vocabulary, options -> a model, and figures for the manifest."""
+Fit = Callable[[Counted, Counted, Sequence[str], DetectorOptions, Say], tuple[SequenceModel, dict[str, float]]]
+"""Learns: windows learnt and held back, texts of the vocabulary, options -> a model, and figures for the manifest."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -199,13 +199,13 @@ def learn(
     vocabulary = make_vocabulary(material, ~held & judged)
     learnt = material.counted(~held & judged, vocabulary)
     kept = material.counted(held & judged, vocabulary)
-    model, figures = fit(learnt, kept, len(vocabulary), detector, say)
+    model, figures = fit(learnt, kept, vocabulary.texts, detector, say)
     unseen = unseen_log_probability(material, ~held & ~ends)
     surprises = surprises_of(material, held & judged, vocabulary, model, unseen)
     calibration = calibrations(material, held & judged, surprises)
     ensemble = learn_sessions(sessions, settings) if sessions is not None else b""
     if ensemble:
-        say(f"Learnt {len(sessions or ()):,} whole sessions")
+        say(f"Learnt {len(sessions or ()):,} whole sessions: {', '.join(detector.session_detectors)}")
     rate = settings.budget.false_alarm_rate / (2 if ensemble else 1)  # see ``Bundle.false_alarm_rate``
     manifest = Manifest(
         service=settings.service,
@@ -242,7 +242,8 @@ def learn_sessions(sessions: Sessions, settings: ServiceSettings) -> bytes:
         trusted = ~doubtful(sessions.groups(), sessions.kinds(), settings.detector.doubt)
         sessions = sessions.take(np.flatnonzero(trusted))
     held = newest(sessions)
-    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], settings.budget.false_alarm_rate)
+    chosen = session_detectors(settings.detector.session_detectors)
+    ensemble = Ensemble(chosen, settings.budget.false_alarm_rate)
     ensemble.learn(sessions.take(np.flatnonzero(~held)))
     ensemble.calibrate_and_learn(sessions.take(np.flatnonzero(held)))
     return ensemble.dump()
@@ -281,10 +282,10 @@ def check(material: Material, service: str) -> None:
 
 
 def fit_ngram(
-    learnt: Counted, held: Counted, entries: int, detector: DetectorOptions, say: Say
+    learnt: Counted, held: Counted, texts: Sequence[str], detector: DetectorOptions, say: Say
 ) -> tuple[NGram, dict[str, float]]:
     """Count, and look back as far as held-back likelihood says."""
-    model = NGram.learn(learnt.contexts, learnt.targets, learnt.counts, entries=entries, order=detector.window)
+    model = NGram.learn(learnt.contexts, learnt.targets, learnt.counts, entries=len(texts), order=detector.window)
     judged = held.known() if held.known().counts.sum() else learnt
     losses = model.losses(judged.contexts, judged.targets, judged.counts)
     order = int(np.argmin(losses))
@@ -332,7 +333,7 @@ def _ends_wanted(material: Material, held: Flags, ends: Flags, settings: Service
     for judged in (~ends, np.ones(len(ends), dtype=np.bool_)):
         vocabulary = make_vocabulary(material, ~held & judged)
         learnt, kept = (material.counted(rows & judged, vocabulary) for rows in (~held, held))
-        model, _ = fit_ngram(learnt, kept, len(vocabulary), settings.detector, lambda words: None)
+        model, _ = fit_ngram(learnt, kept, vocabulary.texts, settings.detector, lambda words: None)
         unseen = unseen_log_probability(material, ~held & ~ends)
         rows = held & judged & ~material.streams
         calibration = calibrations(material, rows, surprises_of(material, rows, vocabulary, model, unseen))

@@ -71,10 +71,20 @@ def _rare(why: Evidence, named: Named) -> str:
 
 
 def _counts(why: Evidence, named: Named) -> str:
-    apart = [part for part in why.parts if abs(part.observed - part.usual) >= LEAST_APART] or list(why.parts)
+    apart = _apart(why)
     rows = [f"{named(part.template)} {_times(part.observed)} instead of {_times(part.usual)}" for part in apart[:3]]
     beside = "the nearest normal session" if why.reason == "unusual_counts" else "what usually comes with the rest"
     return f"compared with {beside}: {', '.join(rows)}" if rows else "the session has an unusual mix of events"
+
+
+def _given_back(why: Evidence, named: Named) -> str:
+    rows = [f"{named(one.template)} came {_times(one.observed)}, not {_times(one.usual)}" for one in _apart(why)[:3]]
+    return f"unlike what an autoencoder gives back of it: {'; '.join(rows)}" if rows else "its counts are given back"
+
+
+def _apart(why: Evidence) -> list[Part]:
+    """The counts that differ enough to be worth naming; all where none does."""
+    return [part for part in why.parts if abs(part.observed - part.usual) >= LEAST_APART] or list(why.parts)
 
 
 def _order(why: Evidence, named: Named) -> str:
@@ -139,6 +149,7 @@ WORDS: dict[str, Callable[[Evidence, Named], str]] = {
     "rare": _rare,
     "unusual_counts": _counts,
     "unusual_mix": _counts,
+    "not_given_back": _given_back,
     "unusual_order": _order,
     "unlikely": _order,
     "stopped_early": _stopped,

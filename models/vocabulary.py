@@ -49,6 +49,11 @@ class Vocabulary:
         """Return the position of one template."""
         return self._indices.get(template, UNKNOWN_INDEX)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of the templates, in the order of the entries."""
+        return tuple(entry.text for entry in self.entries)
+
     def text(self, index: int) -> str:
         """Return the text of the template at a position from 2."""
         return self.entries[index - FIRST_INDEX].text

@@ -35,6 +35,7 @@ from contracts.records import (
     Statistic,
     TemplateReason,
 )
+from contracts.service import SequenceKind
 from contracts.settings import AppSettings
 from storage.broker import (
     KafkaConsumer,
@@ -52,7 +53,7 @@ from streaming.fitting import FitGauges, Fits
 from streaming.watchdog import still_alive, stop_watching
 
 GROUP = "logcanary-exporter"
-DETECTORS = ("deeplog", "deeplog.end", "ngram", "ngram.end")
+DETECTORS = tuple(f"{kind}{end}" for kind in get_args(SequenceKind) for end in ("", ".end"))
 """Detectors whose series are there as 0 before their first detection."""
 REASONS: tuple[str, ...] = get_args(DeadLetter.model_fields["reason"].annotation)
 ODD_REASONS: tuple[str, ...] = get_args(OddReason)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from contracts.records import Detection
-from contracts.service import DetectorOptions, ServiceSettings, SessionOptions
+from contracts.service import DetectorOptions, ServiceSettings, SessionDetector, SessionOptions
 from models.bundle import Bundle
 from models.finished import Sessions
 from models.learning import Say
@@ -143,10 +143,11 @@ def evaluate_hdfs(
         ``<detector>.{precision, recall, f1, false_alarm_rate, f1_unique, ...}`` (``training.measures.summary``) for
         clean learning, the same below ``unfiltered``, and ``lines``, ``sessions``, ``anomalies``, ``learnt_sessions``.
         The rows of session detectors are those of learning while running, or of ``frozen``; both are below
-        ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``ngram`` (bundles) and ``new_template_naive`` are
-        frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does not learn while running;
-        ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are; ``job`` is what the job
-        raises: DeepLog and ensemble, with half of the budget each.
+        ``learning`` and ``frozen``. ``deeplog``, ``deeplog_top_g``, ``loganomaly``, ``ngram`` (bundles) and
+        ``new_template_naive`` are frozen always; ``sequence`` and ``ensemble_with_sequence`` hold DeepLog, which does
+        not learn while running; ``autoencoder`` and ``ensemble_with_autoencoder`` what a service may choose beside the
+        defaults; ``ensemble_doubting`` learns no kind of block that under 1 % of the learnt ones are; ``job`` is what
+        the job raises: DeepLog and ensemble, with half of the budget each.
     """
     as_it_comes, clean, test = split_hdfs(data, split, test_data)
     truth = np.array([block.anomalous for block in test.blocks])
@@ -172,7 +173,7 @@ def evaluate_hdfs(
     return report
 
 
-BUNDLES = ("deeplog", "deeplog_top_g", "ngram", "new_template_naive")
+BUNDLES = ("deeplog", "deeplog_top_g", "loganomaly", "ngram", "new_template_naive")
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,13 +197,14 @@ def _found(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> _Found:
     half = service_settings().budget.false_alarm_rate / 2
     shared = {mode: tested.by_detector(prepared.learnt, learning=mode == "learning", budget=half) for mode in MODES}
     for seed in range(seeds):
-        say(f"DeepLog, seed {seed}")
+        say(f"DeepLog, LogAnomaly, seed {seed}")
         bundle = learn(prepared.dataset, service_settings(seed=seed))
         add("deeplog", tested.flagged(bundle))
         halved = tested.flagged(_with_budget(bundle, half))
         for mode in MODES:
             add("job", halved | shared[mode]["ensemble"], [mode])
         add("deeplog_top_g", tested.flagged(_by_top_g(bundle)))
+        add("loganomaly", tested.flagged(learn(prepared.dataset, service_settings(kind="loganomaly", seed=seed))))
         for mode in MODES:
             with_model = tested.by_detector(prepared.learnt, bundle, learning=mode == "learning")
             add("sequence", with_model["sequence"], [mode])
@@ -211,6 +213,9 @@ def _found(learnt: Labelled, test: Labelled, seeds: int, say: Say) -> _Found:
         say(f"Session detectors, {mode}")
         for detector, raised in tested.by_detector(prepared.learnt, learning=mode == "learning").items():
             add(detector, raised, [mode])
+        with_net = tested.by_detector(prepared.learnt, more=("autoencoder",), learning=mode == "learning")
+        add("autoencoder", with_net["autoencoder"], [mode])
+        add("ensemble_with_autoencoder", with_net["ensemble"], [mode])
         doubting = tested.by_detector(prepared.learnt.doubting(), learning=mode == "learning")
         add("ensemble_doubting", doubting["ensemble"], [mode])
     say("n-grams, new templates")
@@ -296,11 +301,20 @@ class ParsedTest:
         return self.whole.resting(GAP_MS)
 
     def by_detector(
-        self, learnt: Learnt, bundle: Bundle | None = None, *, learning: bool, budget: float | None = None
+        self,
+        learnt: Learnt,
+        bundle: Bundle | None = None,
+        *,
+        learning: bool,
+        budget: float | None = None,
+        more: Sequence[SessionDetector] = (),
     ) -> dict[str, Flags]:
-        """[blocks] Which blocks each session detector raises, a bundle's model if one is given, and their ensemble."""
+        """[blocks] Which blocks each session detector raises, a bundle's model if one is given, and their ensemble.
+
+        The detectors are the default ones and ``more``.
+        """
         rate = service_settings().budget.false_alarm_rate if budget is None else budget
-        ensemble = ensemble_of(learnt, rate, bundle)
+        ensemble = ensemble_of(learnt, rate, bundle, more)
         return flags_of(ensemble, self.states, judge(ensemble, self.states, learning), self.names)
 
     def detections(self, bundle: Bundle) -> list[Detection]:

@@ -32,6 +32,6 @@ def learn(data: Dataset, settings: ServiceSettings, say: Say = lambda words: Non
 def _fit(kind: str) -> Fit:
     if kind == "ngram":
         return fit_ngram
-    from training.deeplog import fit  # noqa: PLC0415  (torch takes seconds to import; counting does without)
+    from training import deeplog, loganomaly  # noqa: PLC0415  (torch takes seconds to import; counting does without)
 
-    return fit
+    return loganomaly.fit if kind == "loganomaly" else deeplog.fit

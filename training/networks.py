@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from training.deeplog import repeatable
+from training.next_event import repeatable
 from training.simple import Numbers
 
 FIRST = 2

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from contracts.service import DetectorOptions, SessionDetector
 from models.bundle import Bundle
-from models.detector import Detector
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.detectors.sequence import Sequence
 from models.ensemble import Ensemble, Judged, doubtful
 from models.finished import Sessions
@@ -50,9 +50,11 @@ class Learnt:
         return Learnt(self.older.take(np.flatnonzero(older)), self.newer.take(np.flatnonzero(newer)))
 
 
-def ensemble_of(learnt: Learnt, budget: float, bundle: Bundle | None = None) -> Ensemble[Sessions]:
-    """An ensemble of all detectors there are, and of a bundle's model where one is given, learnt and calibrated."""
-    detectors: list[Detector[Sessions]] = [kind() for kind in SESSION_DETECTORS]
+def ensemble_of(
+    learnt: Learnt, budget: float, bundle: Bundle | None = None, more: Many[SessionDetector] = ()
+) -> Ensemble[Sessions]:
+    """An ensemble of the default detectors, of ``more``, and of a bundle's model if one is given; all calibrated."""
+    detectors = session_detectors((*DetectorOptions().session_detectors, *more))
     if bundle is not None:
         detectors.append(Sequence(bundle))
     ensemble = Ensemble(detectors, budget)

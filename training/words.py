@@ -44,13 +44,17 @@ class TemplateVectors:
         Templates that no session has teach nothing, whatever ``texts`` says of them.
         """
         templates = sorted({one for line in lines for one in line})
+        return cls.of_neighbours(templates, _met(lines, {one: row for row, one in enumerate(templates)}), texts)
+
+    @classmethod
+    def of_neighbours(cls, templates: Sequence[int], met: Numbers, texts: Mapping[int, str]) -> "TemplateVectors":
+        """Learn the words of templates from how often each stands next to each: [templates, templates]."""
         words = {one: words_of(one, texts) for one in templates}
         number = {word: i for i, word in enumerate(sorted({word for some in words.values() for word in some}))}
         holds = np.zeros((len(templates), len(number)))  # [templates, words]
         for row, one in enumerate(templates):
             for word in words[one]:
                 holds[row, number[word]] += 1
-        met = _met(lines, {one: row for row, one in enumerate(templates)})  # [templates, templates]
         vectors = _directions(holds.T @ met @ holds)
         rarity = np.log(len(templates) / (holds > 0).sum(axis=0)) + 1
         return cls(

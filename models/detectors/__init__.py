@@ -1,6 +1,13 @@
-"""The detectors there are, by what they judge: to add one is a file here and a line below."""
+"""The detectors there are, by what they judge: to add one is a file here, a line below, and its name in the settings.
 
+session_detectors(("count_vector", "order"))    # new ones, which know nothing yet
+"""
+
+from collections.abc import Sequence
+
+from contracts.service import DetectorOptions, SessionDetector
 from models.detector import Detector
+from models.detectors.autoencoder import Autoencoder
 from models.detectors.count_vector import CountVector
 from models.detectors.missing import MissingEvent
 from models.detectors.new_template import NewTemplate
@@ -18,5 +25,14 @@ SESSION_DETECTORS: tuple[type[Detector[Sessions]], ...] = (
     MissingEvent,
     Timing,
     Severity,
+    Autoencoder,
 )
-"""Of finished sessions (``models.finished``)."""
+"""Of finished sessions (``models.finished``); a service has those that its settings name."""
+
+
+def session_detectors(
+    names: Sequence[SessionDetector] = DetectorOptions().session_detectors,
+) -> list[Detector[Sessions]]:
+    """Make new detectors of whole sessions, in the order of their names."""
+    by_name = {kind.name: kind for kind in SESSION_DETECTORS}
+    return [by_name[name]() for name in names]

@@ -4,11 +4,13 @@ One job reads all topics of this file; the tests build on each other in their or
 """
 
 import gzip
+import html
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -19,7 +21,7 @@ import pytest
 
 from contracts.records import Detection, Settings, Statistic
 from contracts.retraining import RetrainingRequest
-from contracts.service import DetectorOptions, ServiceSettings
+from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings
 from storage.archive import list_files, read_lines
 from storage.broker import consumer, partitions_of
@@ -267,6 +269,74 @@ def test_training_waits_for_the_first_lines_of_a_service(stack: AppSettings, tmp
     request = RetrainingRequest(service=young, author="test", reason="young")
     assert train(stack, request, progress=said.append).lines == 700
     assert "Wait for the archive" in said[0]
+
+
+CHOSEN = "way-chosen"
+CHOICE = DetectorOptions(kind="loganomaly", epochs=4, learning="off", session_detectors=("autoencoder", "count_vector"))
+
+
+def orders(numbers: range, odd: range = range(0), burnt: range = range(0)) -> list[bytes]:
+    """Orders two seconds apart, whose stock is checked once or twice, nine times where odd; in burnt ones a hall is."""
+    lines = []
+    for number in numbers:
+        checks = 9 if number in odd else 1 + number % 2
+        steps = ["request received for order {}", *["stock of order {} checked"] * checks, "payment of order {} taken"]
+        steps.append("the hall with order {} is on fire" if number in burnt else "order {} handed over")
+        at = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=2 * number)
+        lines += [f"{at:%Y-%m-%d %H:%M:%S} INFO {step.format(number)}".encode() for step in steps]
+    return lines
+
+
+def test_a_service_is_judged_by_the_model_and_the_detectors_that_it_chose(
+    stack: AppSettings, topics: Topics, tmp_path: Path
+) -> None:
+    options = ServiceSettings(
+        service=CHOSEN,
+        session=SessionOptions(by="identifier", pattern=r"order ([0-9]+)", gap_seconds=60),
+        detector=CHOICE,
+        budget=BudgetOptions(false_alarm_rate=0.04),  # 120 sessions held back make nothing rarer than 1 in 121
+    )
+    with ControlWriter(stack) as control:
+        control.put(Settings(settings=options))
+    learnt = orders(range(10_000, 10_600))
+    replay(stack, learnt, tmp_path / "learn.gz", CHOSEN)
+    wait_until(lambda: archived(stack, CHOSEN) == len(learnt), "all lines in the archive")
+    manifest = train(stack, RetrainingRequest(service=CHOSEN, author="test", reason="own choice"))
+    assert manifest.settings.detector == CHOICE
+
+    sent = len(learnt)
+    found: dict[str, Detection] = {}
+    for first in range(11_000, 15_000, 200):  # until the job has taken the bundle up
+        lines = orders(range(first, first + 200), range(first, first + 100, 20), range(first + 7, first + 100, 50))
+        replay(stack, lines, tmp_path / "orders.gz", CHOSEN)
+        sent += len(lines)
+        wait_until(lambda sent=sent: topics.scored(CHOSEN) == sent, "the orders through the job")
+        found = {one.detector: one for one in topics.detections(CHOSEN) if one.bundle == manifest.version}
+        if found.keys() & set(CHOICE.session_detectors) and "loganomaly" in found:
+            break
+    assert "loganomaly" in found
+    assert found["loganomaly"].expected
+    whole = next(found[name] for name in CHOICE.session_detectors if name in found)
+    named = {why.detector for one in topics.detections(CHOSEN) for why in one.reasons}
+    assert named <= set(CHOICE.session_detectors)
+    begins = {
+        "autoencoder": "Unlike what an autoencoder gives back",
+        "count_vector": "Compared with the nearest",
+    }
+    wait_until(lambda: "loganomaly; score" in _page(stack, found["loganomaly"]), "the line's alert in the console")
+    page = wait_until(lambda: _page(stack, whole), "the session's alert in the console")
+    assert begins[whole.detector] in page
+    assert f"({whole.detector})" in page
+
+
+def _page(settings: AppSettings, found: Detection) -> str:
+    """The console's page of an alert, without markup's escapes; empty where it does not know it yet."""
+    url = f"http://127.0.0.1:{settings.web.console_port}/ui/alerts/{found.service}/{found.signature}"
+    try:
+        with urlopen(url, timeout=patience(30)) as answer:
+            return html.unescape(answer.read().decode())
+    except OSError:
+        return ""
 
 
 def test_27_services_of_train_ticket_are_parsed_archived_and_scored(

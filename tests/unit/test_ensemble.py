@@ -14,7 +14,7 @@ from test_models_support import events_of
 from models.calibration import WINDOW, Tail
 from models.counts import ENOUGH, backed
 from models.detector import Detector, Evidence, held_back_figures, worst_of_groups
-from models.detectors import SESSION_DETECTORS
+from models.detectors import session_detectors
 from models.encoding import StateError
 from models.ensemble import Ensemble, doubtful
 from models.finished import Sessions
@@ -100,8 +100,8 @@ def test_what_was_never_seen_looks_no_stranger_the_more_is_learnt():
 # -- the ensemble ------------------------------------------------------------------------------------------------
 
 
-def taught(detectors=SESSION_DETECTORS, n=600):
-    ensemble = Ensemble([kind() for kind in detectors], BUDGET)
+def taught(detectors=None, n=600):
+    ensemble = Ensemble(detectors or session_detectors(), BUDGET)
     items = shop(n)
     ensemble.learn(items.take(np.arange(n // 2)))
     ensemble.calibrate_and_learn(items.take(np.arange(n // 2, n)))
@@ -144,7 +144,7 @@ def test_the_budget_is_kept_by_all_together():
 
 
 def test_a_detector_of_noise_spends_no_more_than_the_budget():
-    with_noise = taught([*SESSION_DETECTORS, Noise])
+    with_noise = taught([*session_detectors(), Noise()])
     fresh = shop(1_000, seed=5, start=10**8, prefix="u")
     assert with_noise.judge(fresh).raised.mean() <= 3 * BUDGET
     assert with_noise.judge(planted()).raised.all()
@@ -158,13 +158,27 @@ def test_the_evidence_of_all_that_fired_is_kept():
 
 
 def test_an_ensemble_comes_back_whole():
-    ensemble, again = taught(), Ensemble([kind() for kind in SESSION_DETECTORS], BUDGET)
+    ensemble, again = taught(), Ensemble(session_detectors(), BUDGET)
     again.load(ensemble.dump())
     assert again.dump() == ensemble.dump()
     asked = Sessions.joined([shop(20, seed=3), planted()])
     assert (again.judge(asked).ensemble == ensemble.judge(asked).ensemble).all()
     with pytest.raises(StateError):
         again.load(ensemble.dump()[:-1])
+
+
+@pytest.mark.parametrize("names", [("order",), ("order", "pca", "autoencoder"), ("order", "count_vector")])
+def test_an_ensemble_of_other_detectors_is_refused(names):
+    chosen = taught(session_detectors(("order", "pca")))
+    with pytest.raises(StateError, match=r"state of detectors order, pca; these are "):
+        Ensemble(session_detectors(names), BUDGET).load(chosen.dump())
+
+
+def test_a_choice_of_detectors_keeps_the_budget_and_finds_what_they_look_at():
+    chosen = taught(session_detectors(("autoencoder", "count_vector")))
+    assert chosen.judge(shop(1_000, seed=5, start=10**8, prefix="u")).raised.mean() <= 2 * BUDGET
+    assert chosen.judge(planted()).raised.all()
+    assert {why.detector for why in chosen.explain(planted(), 0)} == {"autoencoder", "count_vector"}
 
 
 def test_what_few_do_is_doubted_with_all_their_other_states():
@@ -241,7 +255,7 @@ def purchases(first, n, *steps, name="w"):
 
 
 def selling(**options):
-    ensemble = Ensemble([kind() for kind in SESSION_DETECTORS], BUDGET)
+    ensemble = Ensemble(session_detectors(), BUDGET)
     ensemble.learn(purchases(-2_000, 1_000, 15))
     ensemble.calibrate_and_learn(purchases(-1_000, 1_000, 15))
     return Running(ensemble, **options)

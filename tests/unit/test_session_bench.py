@@ -159,9 +159,10 @@ def test_blocks_are_measured_by_detector_frozen_and_learning(learnt_and_tested):
     assert (figures["sessions"], figures["anomalies"], figures["learnt_sessions"]) == (100, 2, 398)
     assert figures["unfiltered"]["learnt_sessions"] == 400
     names = {kind.name for kind in SESSION_DETECTORS} | {"ensemble", "ensemble_doubting", "sequence", "job"}
+    names |= {"ensemble_with_sequence", "ensemble_with_autoencoder"}
     for part in (figures, figures["unfiltered"]):
         assert names <= part["frozen"].keys() == part["learning"].keys()
-        assert names | {"deeplog", "deeplog_top_g", "ngram", "new_template_naive"} <= part.keys()
+        assert names | {"deeplog", "deeplog_top_g", "loganomaly", "ngram", "new_template_naive"} <= part.keys()
         assert part["ensemble_doubting"]["f1"] == part["job"]["f1"] == 1
     assert figures["ensemble"] == figures["learning"]["ensemble"]
     assert figures["ensemble"]["f1"] == 1

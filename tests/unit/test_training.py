@@ -1,13 +1,14 @@
 """Data set, learner, evaluation: windows as online, nothing from the future, models that come back whole."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from contracts.records import Verdict
-from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings, SessionOptions
+from contracts.service import BudgetOptions, DetectorOptions, SequenceKind, ServiceSettings, SessionOptions
 from models.bundle import Bundle
 from models.learning import LearnError, worst_of
 from models.registry import Registry
@@ -152,7 +153,7 @@ def test_archive_tables_become_the_same_lines() -> None:
     assert lines.partition == 3
 
 
-@pytest.mark.parametrize("kind", ["deeplog", "ngram"])
+@pytest.mark.parametrize("kind", get_args(SequenceKind))
 def test_a_bundle_comes_back_whole_and_finds_what_was_left_out(kind: str, tmp_path: Path) -> None:
     detector = DetectorOptions.model_validate({"kind": kind, "epochs": 8})
     settings = SETTINGS.model_copy(update={"detector": detector})

@@ -1,6 +1,7 @@
-"""The LSTM: its tree of beginnings, its ONNX form, and the contract every sequence model keeps."""
+"""Networks of the next event: their tree of beginnings, their ONNX form, and the contract all sequence models keep."""
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -9,17 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_models_support import events_of, random_log
 
-from contracts.service import DetectorOptions, ServiceSettings
-from models.base import judge, unique_rows
+from contracts.service import DetectorOptions, SequenceKind, ServiceSettings
+from models.base import ModelError, judge, unique_rows
 from models.bundle import Bundle
-from models.deeplog import DeepLog, ModelError
+from models.gating import ONNX_DIFFERENCE
 from models.learning import Collector, Counted, fit_ngram, learn
+from models.network import Network
+from models.scorer import Scorer
 from models.sessions import SessionTable
 from storage.files import LocalFiles
-from training.deeplog import NextEvent, Prefixes, _Rows, fit, to_onnx
+from training import learner, loganomaly
+from training.deeplog import DeepLog, fit
+from training.next_event import Prefixes, _Rows
 
 WINDOW = 5
-FITS = {"deeplog": fit, "ngram": fit_ngram}
+FITS = {"deeplog": fit, "loganomaly": loganomaly.fit, "ngram": fit_ngram}
 
 
 def material_of(events):
@@ -87,6 +92,23 @@ def test_a_stranger_in_the_history_does_not_derail_what_follows(bundle):
     assert answer.ranks[4] <= 6
 
 
+def test_there_is_a_fit_for_every_kind_and_it_is_the_one_that_training_takes():
+    assert sorted(FITS) == sorted(get_args(SequenceKind))
+    assert {kind: learner._fit(kind) for kind in FITS} == FITS
+
+
+def test_a_finding_is_named_after_its_model_and_says_what_was_expected(bundle):
+    events = events_of([("x", 100 + i) for i in range(6)] + [("x", 9)])
+    scorer = Scorer(bundle)
+    found = scorer.score(events, SessionTable(WINDOW, 10, 10).extend(events)).detections
+    odd = next(one for one in found if one.offset == 6)
+    assert odd.detector == bundle.model.name == bundle.manifest.settings.detector.kind
+    assert odd.headline.startswith("expected ")
+    assert odd.expected[0].probability > 0.5
+    assert odd.expected[0].text == bundle.vocabulary.text(bundle.vocabulary.index(106))
+    assert sum(one.probability for one in odd.expected) <= 1 + 1e-4
+
+
 @pytest.mark.parametrize("kind", FITS)
 def test_the_same_lines_and_seed_give_the_same_bundle(kind):
     one, two = learnt(kind, 1), learnt(kind, 1)
@@ -94,8 +116,14 @@ def test_the_same_lines_and_seed_give_the_same_bundle(kind):
     assert one.files() == two.files()
 
 
-def test_another_seed_gives_another_model():
-    assert learnt("deeplog", 1).files() != learnt("deeplog", 2).files()
+@pytest.mark.parametrize("kind", ["deeplog", "loganomaly"])
+def test_another_seed_gives_another_model(kind):
+    assert learnt(kind, 1).files() != learnt(kind, 2).files()
+
+
+@pytest.mark.parametrize("kind", ["deeplog", "loganomaly"])
+def test_how_far_the_saved_network_is_from_the_trained_one_is_said(kind):
+    assert 0 <= learnt(kind).manifest.metrics[ONNX_DIFFERENCE] < 1e-4
 
 
 # -- the LSTM itself ---------------------------------------------------------------------------------------------
@@ -117,7 +145,7 @@ def plain(model, contexts):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(3)
-    return NextEvent(20, np.full(20, 0.05, dtype=np.float32))
+    return DeepLog(20, torch.full((20,), 0.05))
 
 
 def test_tree_torch_and_onnx_agree(model):
@@ -126,9 +154,57 @@ def test_tree_torch_and_onnx_agree(model):
     )
     with torch.no_grad():
         tree = model(Prefixes.of(contexts)).numpy()
-    onnx = DeepLog(to_onnx(model, 10)).log_probabilities(contexts)
+    onnx = Network(model.to_onnx(10), "deeplog").log_probabilities(contexts)
     assert tree == pytest.approx(plain(model, contexts), abs=1e-5)
     assert onnx == pytest.approx(tree, abs=1e-5)
+
+
+def plain_order_and_counts(model, contexts):
+    """The same weights through two ``torch.nn.LSTM``, one of vectors, one of counts as wide as the vocabulary."""
+    events = torch.from_numpy(contexts)
+    counts = torch.nn.functional.one_hot(events, len(model.added())).cumsum(dim=1).float()  # [B, T, 2 + V]
+    states = []
+    with torch.no_grad():
+        for number, entered in enumerate((model.vectors[events], counts)):
+            into = model.into[0] if number == 0 else model.added() @ model.into[1]
+            lstm = torch.nn.LSTM(len(into), 64, batch_first=True)
+            lstm.weight_ih_l0.copy_(into.T)
+            lstm.weight_hh_l0.copy_(model.across[number].T)
+            lstm.bias_ih_l0.copy_(model.bias[number])
+            lstm.bias_hh_l0.zero_()
+            states.append(lstm(entered)[0][:, -1])
+        return torch.log_softmax(torch.cat(states, dim=1) @ model.out + model.out_bias, dim=1).numpy()
+
+
+def test_order_and_counts_are_what_two_plain_networks_make_of_them():
+    torch.manual_seed(5)
+    model = loganomaly.LogAnomaly(torch.randn(20, 7), torch.full((20,), 0.05))
+    contexts, _ = unique_rows(np.random.default_rng(2).integers(0, 22, (300, 10)) // np.array([9] * 5 + [1] * 5))
+    with torch.no_grad():
+        tree = model(Prefixes.of(contexts)).numpy()
+    onnx = Network(model.to_onnx(10), "loganomaly").log_probabilities(contexts)
+    assert tree == pytest.approx(plain_order_and_counts(model, contexts), abs=1e-5)
+    assert onnx == pytest.approx(tree, abs=1e-5)
+    assert not model.vectors[0].any()
+    assert torch.allclose(model.vectors[1], model.vectors[2:].mean(dim=0)), "an unknown event is the mean of the known"
+
+
+def test_vectors_are_of_words_and_of_what_stands_beside_them():
+    texts = ("door opened", "window opened", "fuel pump stalled", "engine stopped", "")
+    contexts = np.array([[0, 0], [0, 2], [0, 3], [2, 4], [4, 5]])
+    windows = Counted.of(contexts, np.array([2, 4, 4, 5, 6]), np.array([10, 5, 5, 10, 1]))
+    vectors = loganomaly.vectors_of(windows, texts)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1)
+    alike = vectors @ vectors.T
+    assert alike[0, 1] > 0.2 + max(alike[0, 2], alike[0, 3])
+
+
+def test_lines_with_the_same_words_are_told_apart():
+    texts = ("job <NUM> of 7 done", "job <NUM> of 8 done", "done <*> job", "shut down", "")
+    assert loganomaly.told_apart(texts) == {0: texts[0], 1: "", 2: "", 3: texts[3], 4: ""}
+    contexts, targets = np.array([[0, 0], [0, 2], [0, 3], [0, 4], [0, 5]]), np.arange(2, 7)
+    vectors = loganomaly.vectors_of(Counted.of(contexts, targets, np.full(5, 10)), texts)
+    assert len(np.unique(vectors.round(6), axis=0)) == 5
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,7 +222,7 @@ def test_every_context_can_be_read_back_from_the_tree(rows):
 
 def test_a_file_that_is_no_graph_is_refused():
     with pytest.raises(ModelError, match=r"model\.onnx"):
-        DeepLog(b"no graph")
+        Network(b"no graph", "deeplog")
 
 
 def test_training_leaves_torch_as_it_was():
@@ -161,7 +237,7 @@ def test_learns_the_chances_and_not_only_the_likeliest():
     contexts = np.array([[0, 2]] * 2 + [[2, 3]] * 2)
     windows = Counted.of(contexts, np.array([2, 3, 2, 3]), np.array([900, 100, 200, 800]))
     options = DetectorOptions(window=2, epochs=200)
-    made, figures = fit(windows, windows, 2, options, lambda words: None)
+    made, figures = fit(windows, windows, ("", ""), options, lambda words: None)
     chances = np.exp(made.log_probabilities(np.array([[0, 2], [2, 3]])))
     assert chances == pytest.approx(np.array([[0.9, 0.1], [0.2, 0.8]]), abs=0.05)
     assert figures["held_back_nats"] == pytest.approx(0.41, abs=0.02)

@@ -1,12 +1,13 @@
 """Whole sessions in the stage: judged once they are over, the same ids however lines come, learnt late, explained."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from contracts.records import BundlePointer, Settings
-from contracts.service import DetectorOptions, ServiceSettings, SessionOptions
+from contracts.service import BudgetOptions, DetectorOptions, ServiceSettings, SessionOptions
 from contracts.settings import AppSettings, FlinkOptions
 from models.alerts import group
 from models.bundle import Bundle, BundleError, seal
@@ -20,6 +21,7 @@ from streaming.buckets import Bucket, Saved
 from streaming.bundles import Bundles
 from streaming.stages import ParseStage, ScoreStage
 from tests.packing import pack
+from training import learner
 from training.dataset import build
 
 SERVICE = "shop"
@@ -229,6 +231,56 @@ def test_a_bundle_keeps_its_detectors_and_a_damaged_one_is_refused(bundle, tmp_p
     seal(bundle.manifest, bundle.vocabulary, bundle.model, bundle.ensemble[:-9]).write(files, "/damaged")
     with pytest.raises(BundleError, match=r"ensemble\.bin"):
         Bundle.read(files, "/damaged")
+
+
+CHOSEN = ("autoencoder", "count_vector")
+
+
+@pytest.fixture(scope="module")
+def chosen():
+    """What a training makes of other choices than the defaults."""
+    detector = OPTIONS.detector.model_copy(update={"kind": "loganomaly", "session_detectors": CHOSEN, "epochs": 4})
+    budget = BudgetOptions(false_alarm_rate=0.04)  # 80 sessions held back make nothing rarer than 1 in 81
+    options = OPTIONS.model_copy(update={"detector": detector, "budget": budget})
+    data = build([lines_of(log(1_000, LEARNT))], options)
+    said = []
+    bundle = learner.learn(data, options, said.append)
+    assert said[-1].endswith("whole sessions: autoencoder, count_vector")
+    return bundle
+
+
+def test_only_the_detectors_that_a_service_chose_judge_it_in_the_job(chosen):
+    run = Run(chosen).feed(SHOWN_LOG)
+    assert {one.session for one in run.whole} == {f"{number}" for number in ODD}
+    assert {why.detector for one in run.whole for why in one.reasons} == set(CHOSEN)
+    (odd,) = (one for one in run.whole if one.session == "10030")
+    told = " ".join(explain_finding(odd, group([odd])[0]).sentences())
+    assert 'Compared with the nearest normal session: "stock of order <NUM> checked" 5 times' in told
+    assert 'Unlike what an autoencoder gives back of it: "stock of order <NUM> checked" came 5 times, not ' in told
+    assert {one.detector for one in run.found if one.kind == "event"} <= {"loganomaly"}
+
+
+def test_a_bundle_has_the_detectors_it_was_sealed_with(bundle, chosen, tmp_path):
+    files = LocalFiles(tmp_path)
+    chosen.write(files, "/chosen")
+    again = Bundle.read(files, "/chosen")
+    assert [one.name for one in again.detectors().detectors] == list(CHOSEN)
+    assert again.detectors().dump() == chosen.ensemble
+    assert again.model.name == "loganomaly"
+    seal(bundle.manifest, chosen.vocabulary, bundle.model, chosen.ensemble).write(files, "/others")
+    with pytest.raises(BundleError, match=r"ensemble\.bin: state of detectors autoencoder, count_vector; these are "):
+        Bundle.read(files, "/others")
+
+
+def test_a_bundle_from_before_there_was_a_choice_has_the_seven(bundle, tmp_path):
+    files = LocalFiles(tmp_path)
+    bundle.write(files, "/old")
+    path = tmp_path / "old" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["settings"]["detector"]["session_detectors"]
+    path.write_text(json.dumps(manifest))
+    assert Bundle.read(files, "/old").detectors().dump() == bundle.ensemble
+    assert len(Bundle.read(files, "/old").detectors().detectors) == 7
 
 
 def test_too_few_sessions_and_a_setting_make_no_detectors():

@@ -1,7 +1,7 @@
-"""DeepLog's next-event LSTM as the online path runs it: an ONNX graph, one thread, many windows a call.
+"""A network of the next event (DeepLog, LogAnomaly) as the online path runs it: an ONNX graph, one thread.
 
-Du, Li, Zheng, Srikumar: DeepLog, CCS 2017, section 3.1: the last ``window`` events in, the chances of the next one out.
-Trained and written by ``training.deeplog``.
+The last ``window`` events in, the chances of the next one out, for many windows a call. Trained and written by
+``training.deeplog`` and ``training.loganomaly``.
 """
 
 import numpy as np
@@ -15,16 +15,19 @@ BATCH = 1024
 """Contexts a call: the LSTM's states of more do not fit the processor's cache."""
 
 
-class DeepLog:
+class Network:
     """The trained model: contexts [m, window] in, log chances [m, entries] out.
+
+    Args:
+        graph: As ``training.next_event`` writes it.
+        name: Of its kind, and of its detections.
 
     Raises:
         ModelError: The bytes are no graph that can be run.
     """
 
-    name = "deeplog"
-
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, name: str) -> None:
+        self.name = name
         options = onnxruntime.SessionOptions()
         # Flink gives a worker one core; more threads would only wait for each other.
         options.intra_op_num_threads = 1
