@@ -465,6 +465,21 @@ def bench_training(
     _report(state, run(state.settings, data, lines=lines, progress=state.say), as_json)
 
 
+@bench_app.command("contexts")
+def bench_contexts(context: typer.Context, *, data: Data, as_json: Json = False) -> None:
+    """What it brings to learn and to score each distinct context once: seconds, held-back likelihood and F1.
+
+    Needs no stack. Part of what `bench training` prints.
+
+    Example:
+      logcanary bench contexts --data ../shared/data/hdfs --json
+    """
+    from training.training_bench import compare_windows
+
+    state = shell(context)
+    _report(state, compare_windows(data, state.say), as_json)
+
+
 @bench_app.command("parsing")
 def bench_parsing(
     context: typer.Context,

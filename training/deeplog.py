@@ -18,7 +18,18 @@ from contracts.service import DetectorOptions
 from models.learning import Counted, Say
 from models.network import Network
 from training import next_event
-from training.next_event import UNITS, NextEvent, Prefixes, cell, graph_of, lstm_node, lstm_tensors, shares_of, uniform
+from training.next_event import (
+    UNITS,
+    Drawn,
+    NextEvent,
+    Prefixes,
+    cell,
+    graph_of,
+    lstm_node,
+    lstm_tensors,
+    shares_of,
+    uniform,
+)
 
 EMBEDDING = 64
 LAYERS = 2
@@ -80,11 +91,17 @@ class DeepLog(NextEvent):
 
 
 def fit(
-    learnt: Counted, held: Counted, texts: Sequence[str], detector: DetectorOptions, say: Say, *, unique: bool = True
+    learnt: Counted,
+    held: Counted,
+    texts: Sequence[str],
+    detector: DetectorOptions,
+    say: Say,
+    *,
+    drawn: Drawn = "mean",
 ) -> tuple[Network, dict[str, float]]:
-    """Train; see ``models.learning.Fit`` and, for ``unique``, ``training.next_event.fit``."""
+    """Train; see ``models.learning.Fit`` and, for ``drawn``, ``training.next_event.fit``."""
 
     def make() -> NextEvent:
         return DeepLog(len(texts), shares_of(learnt, len(texts)))
 
-    return next_event.fit(make, "deeplog", learnt, held, detector, say, unique=unique)
+    return next_event.fit(make, "deeplog", learnt, held, detector, say, drawn=drawn)

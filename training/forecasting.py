@@ -137,7 +137,7 @@ class DeepLog(Forecast):
 
         options = DetectorOptions(seed=self.seed, window=self.window)
         sides = _counted(learnt), _counted(later)
-        self._model, _ = fit(*sides, len(self._position), options, say=lambda words: None)
+        self._model, _ = fit(*sides, [""] * len(self._position), options, say=lambda words: None)
 
     def _told(self, contexts: Ints) -> Numbers:
         return self._model.log_probabilities(contexts).astype(np.float64)

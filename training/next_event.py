@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -45,6 +46,9 @@ PATIENCE = 3
 LEAST_GAIN = 1e-4
 """Nats of held-back surprise that count as better."""
 CLIP = 1.0
+Drawn = Literal["mean", "root", "each"]
+"""*mean*: a distinct context once, above the mean in as many parts as it is means; *root*: as often as the square root
+of its count; *each*: as often as it came, as the field does it. Its weight in a pass is its count in all three."""
 PARITY_CONTEXTS = 1_024
 """Contexts for which the saved model's answers are compared with the trained one's."""
 OPSET = 17
@@ -96,17 +100,25 @@ def fit(
     detector: DetectorOptions,
     say: Say,
     *,
-    unique: bool = True,
+    drawn: Drawn = "mean",
 ) -> tuple[Network, dict[str, float]]:
     """Make a network and train it until held-back time gets no likelier; see ``models.learning.Fit``.
 
-    The same windows and seed give the same model on the same kind of processor. Without ``unique`` every window is a
-    row of its own, however often it comes, as the field does it: what the weights are compared with.
+    The same windows and seed give the same model on the same kind of processor.
+
+    Args:
+        make: the network, untrained.
+        name: of the model that is made of it.
+        learnt: windows to learn.
+        held: windows that say when to stop.
+        detector: seed and passes.
+        say: is told of each pass.
+        drawn: how often a context comes in a pass, with what weight: see ``Drawn``.
     """
     with repeatable(detector.seed):
         model = make()
         rows, judged = _Rows.of(learnt), _Rows.of(held.known())
-        rows = rows if unique else rows.one_by_one()
+        rows = rows.drawn(drawn)
         if not len(judged.contexts):
             judged = rows
         rng = np.random.default_rng(detector.seed)
@@ -152,10 +164,16 @@ class _Rows:
         copies = np.ceil(totals / max(1.0, totals.mean() if len(totals) else 1.0)).astype(np.int64)
         return cls(windows.contexts[heads], starts, windows.targets - FIRST_INDEX, counts, copies)
 
-    def one_by_one(self) -> "_Rows":
-        """The same, each context as often in a pass as it came."""
+    def drawn(self, how: Drawn) -> "_Rows":
+        """The same, each context otherwise often in a pass."""
         totals = np.add.reduceat(self.counts, self.starts[:-1]) if len(self.contexts) else np.zeros(0)
-        return replace(self, copies=np.round(totals).astype(np.int64))
+        match how:
+            case "mean":
+                return self
+            case "root":
+                return replace(self, copies=np.ceil(np.sqrt(totals)).astype(np.int64))
+            case "each":
+                return replace(self, copies=np.round(totals).astype(np.int64))
 
     def draws(self, rng: np.random.Generator) -> Iterator[Ints]:
         """Batches of contexts without end: all of them (and their copies) in a random order, again and again."""

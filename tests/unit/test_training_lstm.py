@@ -247,7 +247,7 @@ def test_learns_the_chances_and_not_only_the_likeliest():
 def test_each_window_by_itself_comes_as_often_as_it_came_with_the_weight_of_one():
     contexts = np.array([[2, 3], [2, 3], [3, 2]])
     windows = Counted(contexts, np.array([2, 3, 2]), np.array([5, 3, 1]))
-    rows = _Rows.of(windows).one_by_one()
+    rows = _Rows.of(windows).drawn("each")
     assert rows.copies.tolist() == [8, 1]
     pool = next(rows.draws(np.random.default_rng(0)))
     assert sorted(pool.tolist()) == [0] * 8 + [1]
