@@ -276,7 +276,7 @@ CHOICE = DetectorOptions(kind="loganomaly", epochs=4, learning="off", session_de
 
 
 def orders(numbers: range, odd: range = range(0), burnt: range = range(0)) -> list[bytes]:
-    """Orders two seconds apart, whose stock is checked once or twice, nine times where odd; burnt ones end in a fire."""
+    """Orders two seconds apart, whose stock is checked once or twice, nine times if odd; burnt ones end in a fire."""
     lines = []
     for number in numbers:
         checks = 9 if number in odd else 1 + number % 2
