@@ -276,7 +276,7 @@ CHOICE = DetectorOptions(kind="loganomaly", epochs=4, learning="off", session_de
 
 
 def orders(numbers: range, odd: range = range(0), burnt: range = range(0)) -> list[bytes]:
-    """Orders two seconds apart, whose stock is checked once or twice, nine times where odd; in burnt ones a hall is."""
+    """Orders two seconds apart, whose stock is checked once or twice, nine times if odd; burnt ones end in a fire."""
     lines = []
     for number in numbers:
         checks = 9 if number in odd else 1 + number % 2
@@ -317,12 +317,10 @@ def test_a_service_is_judged_by_the_model_and_the_detectors_that_it_chose(
     assert "loganomaly" in found
     assert found["loganomaly"].expected
     whole = next(found[name] for name in CHOICE.session_detectors if name in found)
-    named = {why.detector for one in topics.detections(CHOSEN) for why in one.reasons}
+    sessions = [one for one in topics.detections(CHOSEN) if one.kind == "session"]
+    named = {why.detector for one in sessions for why in one.reasons}
     assert named <= set(CHOICE.session_detectors)
-    begins = {
-        "autoencoder": "Unlike what an autoencoder gives back",
-        "count_vector": "Compared with the nearest",
-    }
+    begins = {"autoencoder": "Unlike what an autoencoder gives back", "count_vector": "Compared with the nearest"}
     wait_until(lambda: "loganomaly; score" in _page(stack, found["loganomaly"]), "the line's alert in the console")
     page = wait_until(lambda: _page(stack, whole), "the session's alert in the console")
     assert begins[whole.detector] in page
