@@ -95,6 +95,7 @@ class AlertPages:
             scopes=get_args(VerdictScope),
             expiries=EXPIRIES,
             dashboard=self._dashboard(alert.newest),
+            in_catalogue=alert.newest.template in self._site.reading.view.templates.get(service, {}),
         )
 
     def verdict(

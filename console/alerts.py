@@ -15,7 +15,7 @@ from console.site import Service, now_ms
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from contracts.base import Record
-from contracts.records import Deed, Detection, Template, TemplateId, Verdict
+from contracts.records import Deed, Detection, Template, TemplateId, TemplateName, Verdict
 from models.alerts import Alert
 
 
@@ -31,11 +31,14 @@ class Listed(Record):
     count: int
     first_ms: int
     last_ms: int
+    template: str
+    name: str = ""
+    """What engineers call the template."""
 
     @classmethod
-    def of(cls, row: Row) -> "Listed":
-        """A row of the store."""
-        return cls(**{name: getattr(row, name) for name in cls.model_fields})
+    def of(cls, row: Row, name: str) -> "Listed":
+        """A row of the store, and what its template is called."""
+        return cls(name=name, **{field: getattr(row, field) for field in cls.model_fields if field != "name"})
 
 
 class Page(Record):
@@ -85,6 +88,21 @@ class Merge(Record):
     author: str = Field(default="", max_length=100, examples=["ada"])
 
 
+class Called(Record):
+    """What a template is to be called."""
+
+    name: str = Field(max_length=80, examples=["disk is full"])
+    """Empty: it has no name any more."""
+    author: str = Field(default="", max_length=100, examples=["ada"])
+
+
+class Listing(Template):
+    """A template of the catalogue with its name."""
+
+    name: str = ""
+    """What engineers call it."""
+
+
 class Deeds(Record):
     """What was done in the console, the latest first."""
 
@@ -105,7 +123,9 @@ def add_to(app: FastAPI, pages: Pages) -> None:
     ) -> Page:
         """Alerts that need somebody first, the latest first; 50 at a time."""
         rows = pages.alerts.rows(Asked(service=service, state=state, words=words, after=after))
-        return Page(alerts=tuple(map(Listed.of, rows[:PAGE])), after=cursor(rows[PAGE - 1]) if len(rows) > PAGE else "")
+        name_of = pages.site.reading.view.name_of
+        listed = tuple(Listed.of(row, name_of(row.service, row.template)) for row in rows[:PAGE])
+        return Page(alerts=listed, after=cursor(rows[PAGE - 1]) if len(rows) > PAGE else "")
 
     @app.get("/alerts/{service}/{signature}", tags=["alerts"])
     def alert(service: Service, signature: str) -> Known:
@@ -138,19 +158,31 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         """What the last day's alerts would have been with another budget; without an amount: with the one there is."""
         return pages.services.preview(service, unit, amount)
 
-    @app.get("/services/{service}/templates", tags=["services"])
-    def templates(service: Service) -> list[Template]:
-        """A service's catalogue, aliases included."""
-        return sorted(pages.site.reading.view.templates.get(service, {}).values(), key=lambda one: one.id)
-
-    @app.post("/services/{service}/templates/{template}/merge", tags=["services"])
-    def merge(request: Request, service: Service, template: str, asked: Merge) -> Template:
-        """Make one template of two, in the running job, models, verdicts and alerts; nothing takes it back."""
-        acting(request, asked.author, f"{template} and {asked.other} are one")
-        return pages.services.unite(service, template, asked.other)
+    _templates(app, pages)
 
     @app.get("/audit", tags=["audit"])
     def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:
         """Who did what, the latest first; 50 at a time; for admins."""
         deeds, more = pages.people.deeds(after)
         return Deeds(deeds=tuple(deeds), after=more)
+
+
+def _templates(app: FastAPI, pages: Pages) -> None:
+    @app.get("/services/{service}/templates", tags=["templates"])
+    def templates(service: Service) -> list[Listing]:
+        """A service's catalogue, aliases included."""
+        view = pages.site.reading.view
+        known = sorted(view.templates.get(service, {}).values(), key=lambda one: one.id)
+        return [Listing(name=view.name_of(service, one.id), **one.model_dump()) for one in known]
+
+    @app.post("/services/{service}/templates/{template}/merge", tags=["templates"])
+    def merge(request: Request, service: Service, template: str, asked: Merge) -> Template:
+        """Make one template of two, in the running job, models, verdicts and alerts; nothing takes it back."""
+        acting(request, asked.author, f"{template} and {asked.other} are one")
+        return pages.templates.unite(service, template, asked.other)
+
+    @app.put("/services/{service}/templates/{template}/name", tags=["templates"])
+    def name(request: Request, service: Service, template: str, asked: Called) -> TemplateName:
+        """Name a template, as pages show it beside its text; an empty name takes it away."""
+        acting(request, asked.author, f"{template} is called {asked.name!r}")
+        return pages.templates.call(service, template, asked.name)

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from console.store import Store
 from contracts.base import Record
-from contracts.records import BundlePointer, Deed, Detection, Template, Verdict
+from contracts.records import BundlePointer, Deed, Detection, Template, TemplateName, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
 from storage.control import ControlView, key_of, read_control
@@ -99,7 +99,7 @@ class Reading:
         if said := [one for one in applied if isinstance(one, Verdict)]:
             self._store.say(said, self.view)
 
-    def accept(self, record: Verdict | BundlePointer | Template) -> None:
+    def accept(self, record: Verdict | BundlePointer | Template | TemplateName) -> None:
         """Take in what this console has just put on the control topic: it comes back behind all that waits to be read.
 
         It is taken in once more then, which changes nothing.

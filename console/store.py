@@ -69,6 +69,7 @@ class Row:
     last_ms: int
     headline: str
     state: str
+    template: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +210,8 @@ class Store:
         """Alerts that need somebody first, the latest first; ``limit`` at most."""
         where, values = _conditions(query)
         rows = self._db().execute(
-            "SELECT service, signature, detector, level, count, first_ms, last_ms, headline, state FROM alerts "
-            f"WHERE {where} ORDER BY settled, last_ms DESC, service, signature LIMIT ?",
+            "SELECT service, signature, detector, level, count, first_ms, last_ms, headline, state, template "
+            f"FROM alerts WHERE {where} ORDER BY settled, last_ms DESC, service, signature LIMIT ?",
             (*values, limit),
         )
         return [Row(*row) for row in rows]

@@ -249,6 +249,16 @@ class Template(Record):
     """Set when one template was given two ids, as by two shards at a time: the one to use, which is the smaller."""
 
 
+class TemplateName(Record):
+    """What engineers call a template (control key ``name/<service>/<id>``); pages show it beside the text."""
+
+    type: Literal["name"] = "name"
+    service: ServiceName
+    id: TemplateId
+    name: str = Field(default="", max_length=80)
+    """Empty: it has none any more."""
+
+
 class Move(Record):
     """An earlier move of a bundle pointer."""
 
@@ -364,5 +374,5 @@ class Marker(Record):
     submitted_ms: int
 
 
-Control = Annotated[Template | BundlePointer | Verdict | Settings | Marker, Field(discriminator="type")]
+Control = Annotated[Template | TemplateName | BundlePointer | Verdict | Settings | Marker, Field(discriminator="type")]
 """Any record of the control topic; a record without a value (tombstone) takes its key back."""

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, Verdict
+from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, TemplateName, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from storage.broker import producer, read_all
@@ -28,7 +28,7 @@ SWAP_SECONDS = 5.0
 MOVES_KEPT = 8
 """Earlier moves a pointer remembers; lines older than those are scored with the oldest of them."""
 
-AnyControl = Template | BundlePointer | Verdict | Settings | Marker
+AnyControl = Template | TemplateName | BundlePointer | Verdict | Settings | Marker
 
 _records: TypeAdapter[AnyControl] = TypeAdapter(Control)
 
@@ -46,6 +46,11 @@ def bundle_key(service: str) -> str:
 def template_key(service: str, template: str) -> str:
     """Key of a template of a service's catalogue."""
     return f"template/{service}/{template}"
+
+
+def name_key(service: str, template: str) -> str:
+    """Key of what a template is called."""
+    return f"name/{service}/{template}"
 
 
 def verdict_key(service: str, template: str, detection: str) -> str:
@@ -67,6 +72,8 @@ def key_of(record: AnyControl) -> str:
             return bundle_key(record.service)
         case Template():
             return template_key(record.service, record.id)
+        case TemplateName():
+            return name_key(record.service, record.id)
         case Verdict():
             return verdict_key(record.service, record.template, record.detection)
         case Marker():
@@ -119,6 +126,7 @@ class ControlView:
         pointers: the live bundle, by service.
         verdicts: by service, then by (template, detection).
         templates: the catalogue, by service, then by template id.
+        names: what templates are called, likewise.
         markers: submissions, by job.
         broken: records that could not be read and changed nothing.
     """
@@ -128,6 +136,7 @@ class ControlView:
         self.pointers: dict[str, BundlePointer] = {}
         self.verdicts: dict[str, dict[tuple[str, str], Verdict]] = {}
         self.templates: dict[str, dict[str, Template]] = {}
+        self.names: dict[str, dict[str, str]] = {}
         self.markers: dict[str, Marker] = {}
         self.broken = 0
         self.revisions: dict[str, int] = {}
@@ -152,6 +161,8 @@ class ControlView:
                 self.templates.setdefault(record.service, {})[record.id] = record
                 if record.alias_of is not None:
                     self._revise(record.service)
+            case TemplateName():
+                self.names.setdefault(record.service, {})[record.id] = record.name
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
                 self._revise(record.service)
@@ -167,6 +178,8 @@ class ControlView:
                 self.pointers.pop(service, None)
             case ["template", service, template]:
                 self.templates.get(service, {}).pop(template, None)
+            case ["name", service, template]:
+                self.names.get(service, {}).pop(template, None)
             case ["verdict", service, template, detection]:
                 self.verdicts.get(service, {}).pop((template, detection), None)
                 self._revise(service)
@@ -186,6 +199,11 @@ class ControlView:
         ):
             template = record.alias_of
         return template
+
+    def name_of(self, service: str, template: str) -> str:
+        """What engineers call a template; empty: nothing."""
+        names = self.names.get(service)
+        return names.get(self.resolve(service, template), "") or names.get(template, "") if names else ""
 
     def settings_of(self, service: str) -> ServiceSettings:
         """A service's settings, or the defaults where none were given."""

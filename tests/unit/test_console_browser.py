@@ -10,7 +10,7 @@ from console import advice, saying
 from console.access import digest
 from console.api import create
 from console.pages import Pages
-from contracts.records import Before, Deed, Expected
+from contracts.records import Before, Deed, Expected, Template, TemplateName
 from storage.control import ControlView
 from tests.browser import chromium, faults, press_until
 from tests.machine import wait_until
@@ -22,6 +22,7 @@ DEED = Deed(at_ms=1, who="ada", role="admin", address="127.0.0.1", what="POST /u
 EXPECTED = (Expected(template="c" * 16, text="should have come", probability=0.71),)
 
 
+TEMPLATE = f"/ui/services/web/templates/{'b' * 16}"
 TOKEN = "the engineer's token"
 
 
@@ -131,10 +132,13 @@ def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     monkeypatch.setattr(advice, "log_topics", lambda settings: ["logs.web"])
     one = found(1, before=BEFORE, expected=EXPECTED, level="ERROR", line="the line")
     reading.store.add([one, found(2, "d" * 16)], {}, ControlView())
+    reading.put(Template(service="web", id="b" * 16, text="came <*>", example="came before"))
+    reading.put(TemplateName(service="web", id="b" * 16, name="early"))
     with chromium(color_scheme=scheme, bypass_csp=True) as browser:
         page = browser.new_page()
         service = "/ui/services/web"
-        for path in ("/ui/alerts", ALERT, "/ui/services", service, f"{service}/templates", "/ui/try", "/ui/audit"):
+        services = ("/ui/services", service, f"{service}/templates", TEMPLATE)
+        for path in ("/ui/alerts", ALERT, *services, "/ui/try", "/ui/audit"):
             page.goto(f"{address}{path}")
             assert faults(page) == [], path
         page.goto(f"{address}/ui/alerts/web/{'a' * 16}")

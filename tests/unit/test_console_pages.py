@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from console import advice, saying
+from console import advice, saying, template_pages
 from console import lines as lines_module
 from console import service_pages as module
 from console.api import create
 from console.pages import Pages
 from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
-from contracts.records import Before, BundlePointer, Deed, Expected, Template, Verdict
+from contracts.records import Before, BundlePointer, Deed, Expected, Reason, ReasonPart, Template, TemplateName, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import WebOptions
 from models.registry import Registry
@@ -168,9 +168,12 @@ def test_50_000_alerts_are_no_burden_on_any_page(store, client, reading, tmp_pat
         db.executemany("INSERT INTO deeds VALUES (?, ?, ?)", ((n, "0-0", deed) for n in range(50_000)))
     bundle = live(reading, tmp_path)
     reading.view.pointers["s3"] = pointer(bundle.manifest.version, "s3")
+    catalogue(reading, *(Template(service="s3", id=f"{n:016x}", text=f"line {n} of <*>") for n in range(20_000)))
+    catalogue(reading, *(TemplateName(service="s3", id=f"{n:016x}", name=f"the {n}th") for n in range(20_000)))
     alerts = [f"/ui/alerts{query}" for query in ("", "?service=s3", "?words=disk", "?state=open", "?words=no+such")]
     alert = ["/ui/alerts/s3/" + f"{3:016x}", f"/ui/detections/{3:016x}/lines"]
-    services = ["/ui/services", *(f"/ui/services/{name}" for name in ("s3", "s3/templates", "s3/runs", "shop/budget"))]
+    below = ("s3", "s3/templates", f"s3/templates/{7:016x}", "s3/runs", "shop/budget")
+    services = ["/ui/services", *(f"/ui/services/{name}" for name in below)]
     for address in (*alerts, *alert, *services, "/ui/audit", "/ui/try", "/ui/health"):
         taken = []
         for _ in range(8):
@@ -477,7 +480,7 @@ def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
 
 
 def test_two_templates_become_one(client, reading, monkeypatch):
-    monkeypatch.setattr(module, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
     ids = [f"{number:016x}" for number in (7, 3, 5)]
     for name in ids:
         one = Template(service="shop", id=name, text=f"paid {name}")
@@ -494,6 +497,66 @@ def test_two_templates_become_one(client, reading, monkeypatch):
         assert answer.status_code == 409
         assert words in answer.json()["detail"]
     assert client.post(page, data=said | {"token": "x"}).status_code == 403
+
+
+def catalogue(reading, *templates):
+    for one in templates:
+        reading.put(one)
+
+
+def test_a_template_is_named_on_every_page_that_shows_it(client, store, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    b, c = "b" * 16, "c" * 16
+    catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
+    part = ReasonPart(template=c, text="paid c", subject="", observed=1, usual=0)
+    why = Reason(detector="pca", reason="r", sentence="paid c is odd", unit="events", parts=(part,))
+    filled(store, reasons=(why,))
+    page = f"/ui/services/web/templates/{b}"
+    said = {"token": form_of(client, page), "author": "ada", "name": f"  disk\n{SCRIPT} "}
+    assert client.post(f"{page}/name", data=said).status_code == 200
+    put = client.put(f"/services/web/templates/{c}/name", json={"name": "second", "author": "ada"})
+    assert put.json() == {"type": "name", "service": "web", "id": c, "name": "second"}
+    for address, names in (
+        ("/ui/alerts", 1),
+        (ALERT, 2),
+        (page, 1),
+        ("/ui/services/web/templates", 1),
+        ("/ui/services/web/templates?words=DISK", 1),
+    ):
+        text = client.get(address).text
+        assert text.count("disk &lt;script&gt;alert(&#39;owned&#39;)") >= names, address
+        assert "<script>alert" not in text
+    alert = client.get(ALERT).text
+    assert alert.count('<strong class="named">second</strong>') == 2, "where it was expected, and in the reason"
+    assert client.get("/alerts").json()["alerts"][0]["name"] == f"disk {SCRIPT}"
+    assert [one["name"] for one in client.get("/services/web/templates").json()] == [f"disk {SCRIPT}", "second"]
+    assert client.post(f"{page}/name", data=said | {"name": ""}).status_code == 200
+    assert "disk" not in client.get("/ui/alerts").text
+
+
+def test_a_name_that_is_not_right_changes_nothing(client, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    catalogue(reading, Template(service="web", id="b" * 16, text="paid"))
+    page = f"/ui/services/web/templates/{'b' * 16}"
+    said = {"token": form_of(client, page), "author": "ada", "name": "x"}
+    for changes, status in (({"token": "0" * 64}, 403), ({"name": "x" * 81}, 422), ({"author": ""}, 422)):
+        assert client.post(f"{page}/name", data=said | changes).status_code == status
+    none = client.put(f"/services/web/templates/{'f' * 16}/name", json={"name": "x", "author": "ada"})
+    assert (none.status_code, "has no template" in none.json()["detail"]) == (409, True)
+    assert client.get(f"/ui/services/web/templates/{'f' * 16}").status_code == 404
+    assert not reading.view.names
+
+
+def test_a_name_outlives_the_merge_of_what_it_names(client, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    b, c = "b" * 16, "c" * 16
+    catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
+    client.put(f"/services/web/templates/{c}/name", json={"name": "paid", "author": "ada"})
+    assert client.post(f"/services/web/templates/{b}/merge", json={"other": c, "author": "ada"}).status_code == 200
+    assert reading.view.name_of("web", b) == reading.view.name_of("web", c) == "paid"
+    client.put(f"/services/web/templates/{c}/name", json={"name": "", "author": "ada"})
+    client.put(f"/services/web/templates/{c}/name", json={"name": "paid at last", "author": "ada"})
+    assert reading.view.names["web"][b] == "paid at last", "the one in use is named"
 
 
 def test_bundles_are_listed_and_a_damaged_one_is_told(client, reading, tmp_path, monkeypatch):
