@@ -12,10 +12,13 @@ from console.pages import Pages
 from console.saying import Say
 from console.service_pages import Amount, Unit
 from console.site import Service, now_ms
+from console.splitting import SplitPreview
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
+from console.template_pages import NOTHING, Values, Where, apart_words
 from contracts.base import Record
 from contracts.records import Deed, Detection, Template, TemplateId, TemplateName, Verdict
+from contracts.service import SplitOptions
 from models.alerts import Alert
 
 
@@ -47,6 +50,14 @@ class Page(Record):
     alerts: tuple[Listed, ...]
     after: str = ""
     """Give it back to get the next page; empty: there is none."""
+
+
+class Findings(Record):
+    """Detections in the order in which they came."""
+
+    detections: tuple[Detection, ...]
+    after: int = 0
+    """Give it back to get the next page; 0: there is none."""
 
 
 class Known(Record):
@@ -96,6 +107,16 @@ class Called(Record):
     author: str = Field(default="", max_length=100, examples=["ada"])
 
 
+class Apart(Record):
+    """By what a template is told apart."""
+
+    place: int = Field(ge=0, examples=[1])
+    """Which of its variables, from 0."""
+    values: tuple[str, ...] = Field(examples=[["full", "gone"]])
+    """1 to 50 of them, of 1 to 200 characters each: lines that have one there get a template of their own."""
+    author: str = Field(default="", max_length=100, examples=["ada"])
+
+
 class Listing(Template):
     """A template of the catalogue with its name."""
 
@@ -134,6 +155,20 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         if found is None:
             raise HTTPException(404, f"{service} has no alert {signature}")
         return Known.of(found[0])
+
+    @app.get("/detections", tags=["alerts"])
+    def detections(
+        service: Annotated[str, Query(max_length=201)] = "", after: Annotated[int, Query(ge=0)] = 0
+    ) -> Findings:
+        """Every detection with its evidence, 500 at a time; of one that came twice the more surprising."""
+        found, more = pages.site.store.detections(service, after)
+        return Findings(detections=tuple(found), after=more)
+
+    @app.get("/services/{service}/verdicts", tags=["alerts"])
+    def verdicts(service: Service) -> list[Verdict]:
+        """What engineers said of a service's detections, the oldest first."""
+        said = pages.site.reading.view.verdicts.get(service, {}).values()
+        return sorted(said, key=lambda one: (one.given_ms, one.detection))
 
     @app.post("/detections/{detection}/verdict", tags=["alerts"])
     def say(request: Request, detection: str, asked: Say) -> Verdict:
@@ -186,3 +221,22 @@ def _templates(app: FastAPI, pages: Pages) -> None:
         """Name a template, as pages show it beside its text; an empty name takes it away."""
         acting(request, asked.author, f"{template} is called {asked.name!r}")
         return pages.templates.call(service, template, asked.name)
+
+    @app.get("/services/{service}/templates/{template}/split", tags=["templates"])
+    def preview(service: Service, template: str, place: Where = 0, values: Values = NOTHING) -> SplitPreview:
+        """By what a template can be told apart, and which of the newest lines would go where."""
+        return pages.templates.preview(service, template, place, values)
+
+    @app.put("/services/{service}/templates/{template}/split", tags=["templates"])
+    def split(request: Request, service: Service, template: str, asked: Apart) -> SplitOptions:
+        """Tell a template apart by the values at one of its places, for lines from now on."""
+        acting(request, asked.author, apart_words(template, asked.place, list(asked.values)))
+        return pages.templates.part(service, template, asked.place, list(asked.values))
+
+    @app.delete("/services/{service}/templates/{template}/split", tags=["templates"])
+    def unsplit(
+        request: Request, service: Service, template: str, author: Annotated[str, Query(max_length=100)] = ""
+    ) -> SplitOptions:
+        """Tell it apart no longer, for lines from now on; answers how it was."""
+        acting(request, author, f"{template} is one again")
+        return pages.templates.join(service, template)

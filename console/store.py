@@ -288,6 +288,23 @@ class Store:
         row = self._db().execute("SELECT record FROM detections WHERE id = ?", (name,)).fetchone()
         return Detection.model_validate_json(row[0]) if row else None
 
+    def detections(self, service: str = "", after: int = 0, limit: int = 500) -> tuple[list[Detection], int]:
+        """Detections in the order in which they came, and the cursor behind the last; 0: there are no more.
+
+        Args:
+            service: whose; empty: all.
+            after: the cursor of the page before.
+            limit: so many at most.
+        """
+        rows = self._db().execute(
+            "SELECT rowid, record FROM detections WHERE rowid > ?1 AND (?2 = '' OR service = ?2) "
+            "ORDER BY rowid LIMIT ?3",
+            (after, service, limit),
+        )
+        found = rows.fetchall()
+        cursor = found[-1][0] if len(found) == limit else 0
+        return [Detection.model_validate_json(record) for _, record in found], cursor
+
     @staticmethod
     def _members(db: sqlite3.Connection, service: str, signature: str) -> list[Detection]:
         rows = db.execute(

@@ -15,7 +15,18 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, TemplateName, Verdict
+from contracts.records import (
+    BundlePointer,
+    Control,
+    Marker,
+    Move,
+    Settings,
+    Template,
+    TemplateName,
+    Training,
+    TrainingOutcome,
+    Verdict,
+)
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from storage.broker import producer, read_all
@@ -28,7 +39,7 @@ SWAP_SECONDS = 5.0
 MOVES_KEPT = 8
 """Earlier moves a pointer remembers; lines older than those are scored with the oldest of them."""
 
-AnyControl = Template | TemplateName | BundlePointer | Verdict | Settings | Marker
+AnyControl = Template | TemplateName | BundlePointer | Verdict | Training | Settings | Marker
 
 _records: TypeAdapter[AnyControl] = TypeAdapter(Control)
 
@@ -58,6 +69,11 @@ def verdict_key(service: str, template: str, detection: str) -> str:
     return f"verdict/{service}/{template}/{detection}"
 
 
+def training_key(service: str, training: str) -> str:
+    """Key of how far a training is."""
+    return f"training/{service}/{training}"
+
+
 def marker_key(job: str) -> str:
     """Key of a job's submission marker."""
     return f"marker/{job}"
@@ -67,17 +83,20 @@ def key_of(record: AnyControl) -> str:
     """The key under which a record stands on the control topic."""
     match record:
         case Settings():
-            return settings_key(record.settings.service)
+            key = settings_key(record.settings.service)
         case BundlePointer():
-            return bundle_key(record.service)
+            key = bundle_key(record.service)
         case Template():
-            return template_key(record.service, record.id)
+            key = template_key(record.service, record.id)
         case TemplateName():
-            return name_key(record.service, record.id)
+            key = name_key(record.service, record.id)
         case Verdict():
-            return verdict_key(record.service, record.template, record.detection)
+            key = verdict_key(record.service, record.template, record.detection)
+        case Training():
+            key = training_key(record.service, record.id)
         case Marker():
-            return marker_key(record.job)
+            key = marker_key(record.job)
+    return key
 
 
 def moved_pointer(live: BundlePointer | None, made: Manifest, author: str, reason: str) -> BundlePointer:
@@ -127,6 +146,7 @@ class ControlView:
         verdicts: by service, then by (template, detection).
         templates: the catalogue, by service, then by template id.
         names: what templates are called, likewise.
+        trainings: how far each is, by service, then by id.
         markers: submissions, by job.
         broken: records that could not be read and changed nothing.
     """
@@ -137,6 +157,7 @@ class ControlView:
         self.verdicts: dict[str, dict[tuple[str, str], Verdict]] = {}
         self.templates: dict[str, dict[str, Template]] = {}
         self.names: dict[str, dict[str, str]] = {}
+        self.trainings: dict[str, dict[str, TrainingOutcome]] = {}
         self.markers: dict[str, Marker] = {}
         self.broken = 0
         self.revisions: dict[str, int] = {}
@@ -166,6 +187,8 @@ class ControlView:
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
                 self._revise(record.service)
+            case Training():
+                self.trainings.setdefault(record.service, {})[record.id] = record.outcome
             case Marker():
                 self.markers[record.job] = record
         return record
@@ -183,6 +206,8 @@ class ControlView:
             case ["verdict", service, template, detection]:
                 self.verdicts.get(service, {}).pop((template, detection), None)
                 self._revise(service)
+            case ["training", service, training]:
+                self.trainings.get(service, {}).pop(training, None)
             case ["marker", *job]:
                 self.markers.pop("/".join(job), None)
             case _:
