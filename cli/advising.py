@@ -1,11 +1,11 @@
-"""``logcanary advice``: whether each service's bundle still fits it."""
+"""``logcanary services`` and ``logcanary advice``: every service, and whether its bundle still fits it."""
 
 # ruff: noqa: PLC0415  (imports inside: the help must be there at once)
 
 import typer
 
 from cli.flags import Json, SomeService
-from cli.shell import ProblemError, shell
+from cli.shell import ProblemError, Shell, shell
 
 
 def advice(context: typer.Context, *, service: SomeService = None, as_json: Json = False) -> None:
@@ -33,3 +33,33 @@ def advice(context: typer.Context, *, service: SomeService = None, as_json: Json
         state.say("The exporter has met no service yet.")
         return
     state.out.print(rows_table(rows))
+
+
+def services(context: typer.Context, *, as_json: Json = False) -> None:
+    """List every service seen, with its live bundle and one advice.
+
+    Where web.url names a console, that is asked, as by `logcanary alerts` and `verdict`; else Kafka and the exporter.
+
+    Examples:
+      logcanary services
+      logcanary services -o web.url=https://console:8080 --json
+    """
+    from cli.remote import remote
+    from cli.tables import rows_table
+
+    state = shell(context)
+    console = remote(state)
+    rows = _watched(state) if console is None else console.ask("GET", "/services")
+    if as_json or state.json:
+        state.emit(rows)
+    elif rows:
+        state.out.print(rows_table(rows))
+    else:
+        state.say("No topic of a service yet.")
+
+
+def _watched(state: Shell) -> list[dict[str, object]]:
+    """Every service, as the console tells it."""
+    from console.advice import watched
+
+    return [one.model_dump() for one in watched(state.settings)]

@@ -109,6 +109,7 @@ app.command(rich_help_panel=FLOW)(send.replay)
 app.command(rich_help_panel=FLOW)(send.follow)
 app.add_typer(services.app, name="settings", rich_help_panel=FLOW)
 
+app.command(rich_help_panel=TRIAGE)(advising.services)
 app.command(rich_help_panel=TRIAGE)(triage.verdict)
 app.command(rich_help_panel=TRIAGE)(explaining.explain)
 app.add_typer(triage.app, name="alerts", rich_help_panel=TRIAGE)

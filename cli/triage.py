@@ -176,12 +176,11 @@ def verdict(
     from cli import show
     from models.alerts import resolve
     from models.verdicts import undone, verdict_on
-    from storage.control import ControlWriter, read_control
 
     state, who = shell(context), author or user()
     detections = read_detections(state)
     named = resolve(detections, name)
-    view = read_control(state.settings)
+    view = read_view(state, detections)
     some = _of_incident(detections, named) if whole else [named]
     known = [view.verdicts.get(one.service, {}).get((one.template, one.id)) for one in some]
     if undo:
@@ -196,8 +195,7 @@ def verdict(
         ]
         if value == "expected" and rate is None:
             given = [_at_observed_rate(said, detections, view) for said in given]
-    with ControlWriter(state.settings) as control:
-        control.put(*given)
+    given = put(state, given, author, undo=undo)
     for said in given:
         if as_json or state.json:
             state.emit(said)
@@ -254,12 +252,18 @@ def is_of(alert: "Alert", found: "Detection") -> bool:
 
 
 def read_detections(state: Shell, service: str | None = None) -> "list[Detection]":
-    """Read the detections topic from its start; records that cannot be read are counted on standard error."""
+    """Read the detections topic from its start, or what the console has of it.
+
+    Records that cannot be read are counted on standard error.
+    """
     from pydantic import ValidationError
 
+    from cli.remote import remote
     from contracts.records import Detection
     from storage.broker import read_all
 
+    if (console := remote(state)) is not None:
+        return console.detections(service)
     found: list[Detection] = []
     broken = 0
     for record in read_all(state.settings, state.settings.kafka.detections):
@@ -285,10 +289,44 @@ def read_alerts(state: Shell, service: str | None = None) -> "list[Alert]":
 def group_with_verdicts(state: Shell, detections: "list[Detection]") -> "list[Alert]":
     """Group detections, with the verdicts and aliases of the control topic."""
     from models.alerts import group
+
+    view = read_view(state, detections)
+    return group(detections, (one for some in view.verdicts.values() for one in some.values()), view.resolve)
+
+
+def read_view(state: Shell, detections: "list[Detection]") -> "ControlView":
+    """The control topic, or what the console knows of it that bears on these detections."""
+    from cli.remote import remote
     from storage.control import read_control
 
-    view = read_control(state.settings)
-    return group(detections, (one for some in view.verdicts.values() for one in some.values()), view.resolve)
+    console = remote(state)
+    return read_control(state.settings) if console is None else console.view(one.service for one in detections)
+
+
+def put(state: Shell, given: "list[Verdict]", author: str, *, undo: bool) -> "list[Verdict]":
+    """Put verdicts on the control topic, or tell the console, which knows who asks where there is a token."""
+    from cli.remote import remote
+    from storage.control import ControlWriter
+
+    console = remote(state)
+    if console is None:
+        with ControlWriter(state.settings) as control:
+            control.put(*given)
+        return given
+    who = author or ("" if console.has_token else user())
+    if undo:
+        return [console.undo(one.detection, who) for one in given]
+    return [
+        console.say(
+            one.detection,
+            {
+                **one.model_dump(include={"value", "reason", "scope", "accepted_per_hour"}),
+                "author": who,
+                "lasts_ms": one.expires_ms - one.given_ms if one.expires_ms else 0,
+            },
+        )
+        for one in given
+    ]
 
 
 def user() -> str:

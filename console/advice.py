@@ -15,13 +15,37 @@ from itertools import chain
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from contracts.base import Record
+from contracts.records import BundlePointer
+from contracts.service import ServiceName
 from contracts.settings import AppSettings
 from models.drift import SERIES, Advice, Signs, advise
 from storage.broker import log_topics, service_of
+from storage.control import read_control
 
 EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (what the exporter listens on is asked for on loopback)
 SECONDS = 5.0
 _FIELDS = {name: field for field, (name, _) in SERIES.items()}
+
+
+class Watched(Record):
+    """A service, and how it gets along with its bundle."""
+
+    service: ServiceName
+    live: str
+    """Version of the live bundle; empty: there is none."""
+    retrain: bool
+    advice: str
+
+    @classmethod
+    def of(cls, service: str, pointer: BundlePointer | None, advice: Advice | None) -> "Watched":
+        """What the control topic and the exporter say of a service."""
+        return cls(
+            service=service,
+            live=pointer.version if pointer else "",
+            retrain=bool(advice and advice.retrain),
+            advice=advice.words if advice else "nothing is known of it yet",
+        )
 
 
 class ExporterError(ConnectionError):
@@ -46,6 +70,17 @@ def seen(settings: AppSettings, *known: Iterable[str]) -> list[str]:
     """
     topics = (service_of(settings.kafka, topic) for topic in log_topics(settings))
     return sorted({*filter(None, topics), *chain.from_iterable(known)})
+
+
+def watched(settings: AppSettings) -> list[Watched]:
+    """Every service seen, with its live bundle and one advice.
+
+    Raises:
+        BrokerUnreachableError: Kafka does not answer.
+        ExporterError: the exporter does not answer.
+    """
+    pointers, advice = read_control(settings).pointers, advise_all(settings)
+    return [Watched.of(one, pointers.get(one), advice.get(one)) for one in seen(settings, pointers, advice)]
 
 
 def read_signs(text: str) -> dict[str, Signs]:

@@ -1,5 +1,6 @@
 """Pages of alerts: those that need somebody first, what is known of each, and what engineers say of it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, get_args
 from urllib.parse import quote, urlencode
 
@@ -8,14 +9,18 @@ from fastapi.responses import RedirectResponse, Response
 
 from console import forms
 from console.audit import acting
-from console.lines import Around, around
+from console.lines import REACH, Around, around, near
 from console.saying import Judge, Say
 from console.site import Author, Routes, Service, Site, Text, now_ms
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
-from contracts.records import Detection, VerdictScope, VerdictValue
+from console.timeline import Timeline, timeline
+from contracts.records import WHOLE_KINDS, Detection, VerdictScope, VerdictValue
+from storage.broker import KafkaError
 
 SHOWN_FINDINGS = 20
+PATIENCE_SECONDS = 1.5
+"""An alert's page waits so long for lines of the topic, and goes without a timeline else."""
 STATES = ("needs-review", "open", "escalated", "unsure", "confirmed", "false-positive", "expected")
 HALF_HOUR_MS = 1_800_000
 DAY_MS = 86_400_000
@@ -27,6 +32,7 @@ class AlertPages:
 
     def __init__(self, site: Site) -> None:
         self._site, self.judge = site, Judge(site.settings, site.store, site.reading)
+        self._readers = ThreadPoolExecutor(4, "timeline")
         self.views: Routes = {
             "/ui/alerts": self.alerts,
             "/ui/alerts/{service}/{signature}": self.alert,
@@ -95,6 +101,8 @@ class AlertPages:
             scopes=get_args(VerdictScope),
             expiries=EXPIRIES,
             dashboard=self._dashboard(alert.newest),
+            drawn=self._drawn(alert.newest),
+            in_catalogue=alert.newest.template in self._site.reading.view.templates.get(service, {}),
         )
 
     def verdict(
@@ -124,8 +132,12 @@ class AlertPages:
 
     def lines(self, request: Request, detection: str) -> Response:
         """The lines around a finding."""
-        found, near = self.around(detection)
-        return self._site.page(request, "lines.html", found=found, near=near)
+        found = self.judge.found(detection)
+        options = self._site.reading.view.settings_of(found.service)
+        far = around(self._site.settings, options, found, REACH)
+        listed = far._replace(lines=near(far.lines, found.offset))
+        drawn = timeline(options, found, far.lines)
+        return self._site.page(request, "lines.html", found=found, near=listed, drawn=drawn)
 
     def around(self, detection: str) -> tuple[Detection, Around]:
         """A finding, and the lines around it.
@@ -135,6 +147,18 @@ class AlertPages:
         """
         found = self.judge.found(detection)
         return found, around(self._site.settings, self._site.reading.view.settings_of(found.service), found)
+
+    def _drawn(self, found: Detection) -> Timeline | None:
+        """The lines around a finding on an axis of time; None: the topic has them no longer, or does not answer."""
+        if found.kind in WHOLE_KINDS or not self._site.reading.connected:
+            return None
+        options = self._site.reading.view.settings_of(found.service)
+        asked = self._readers.submit(around, self._site.settings, options, found, REACH, archive=False)
+        try:
+            return timeline(options, found, asked.result(PATIENCE_SECONDS).lines)
+        except (TimeoutError, OSError, KafkaError):  # the page does without
+            asked.cancel()
+            return None
 
     def _dashboard(self, found: Detection) -> str:
         """Where Grafana shows the hour around a finding; empty: nobody said where Grafana is."""

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from console import alerts, audit
 from console.access import Access
-from console.advice import advise_all, seen
+from console.advice import Watched, advise_all, watched
 from console.guard import Guard
 from console.pages import Pages
 from console.problems import PROBLEM, install
@@ -22,9 +22,7 @@ from console.site import Service
 from contracts.base import Record
 from contracts.records import BundlePointer, Deed
 from contracts.retraining import RetrainingRequest, Run, Wanted
-from contracts.service import ServiceName
 from contracts.settings import AppSettings
-from models.drift import Advice
 from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
 from storage.control import read_control
@@ -67,16 +65,6 @@ class Model(Record):
 
     version: str
     live: bool
-
-
-class Watched(Record):
-    """A service, and how it gets along with its bundle."""
-
-    service: ServiceName
-    live: str
-    """Version of the live bundle; empty: there is none."""
-    retrain: bool
-    advice: str
 
 
 class Health(Record):
@@ -133,23 +121,12 @@ def _services(app: FastAPI, settings: AppSettings) -> None:
     @app.get("/services", tags=["services"])
     def services() -> list[Watched]:
         """Every service seen, with its live bundle and one advice."""
-        pointers = read_control(settings).pointers
-        advice = advise_all(settings)
-        return [_watched(one, pointers.get(one), advice.get(one)) for one in seen(settings, pointers, advice)]
+        return watched(settings)
 
     @app.get("/services/{service}", tags=["services"])
     def one_service(service: Service) -> Watched:
         """One of them."""
-        return _watched(service, read_control(settings).pointers.get(service), advise_all(settings).get(service))
-
-
-def _watched(service: str, pointer: BundlePointer | None, advice: Advice | None) -> Watched:
-    return Watched(
-        service=service,
-        live=pointer.version if pointer else "",
-        retrain=bool(advice and advice.retrain),
-        advice=advice.words if advice else "nothing is known of it yet",
-    )
+        return Watched.of(service, read_control(settings).pointers.get(service), advise_all(settings).get(service))
 
 
 def _retraining(app: FastAPI, settings: AppSettings) -> None:

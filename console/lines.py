@@ -14,7 +14,9 @@ from storage.broker import read_at
 from storage.files import open_files
 
 AROUND = 10
-"""Lines before and after."""
+"""Lines before and after that are listed,"""
+REACH = 150
+"""and among which those of the session are looked for."""
 MOST_CHARACTERS = 4_000
 """Of a line that is shown."""
 
@@ -28,24 +30,33 @@ class Around(NamedTuple):
     """Offset and text, in order; empty: neither has them."""
 
 
-def around(settings: AppSettings, options: ServiceSettings, found: Detection) -> Around:
+def around(
+    settings: AppSettings, options: ServiceSettings, found: Detection, reach: int = AROUND, *, archive: bool = True
+) -> Around:
     """Read the lines around a finding's.
 
     Args:
         settings: where Kafka and the archive are.
         options: of the service: what is redacted.
         found: the finding.
+        reach: lines before and after it.
+        archive: whether they are looked for there, too.
 
     Raises:
         BrokerUnreachableError, StorageError: Kafka or the archive does not answer.
     """
-    first, last = max(0, found.offset - AROUND), found.offset + AROUND
+    first, last = max(0, found.offset - reach), found.offset + reach
     records = read_at(settings, {(found.topic, found.partition): range(first, last + 1)})
     lines, source = [(one.offset, one.value) for one in records], "topic"
-    if found.offset not in dict(lines):
+    if archive and found.offset not in dict(lines):
         lines, source = _archived(settings, found, first, last), "archive"
     redaction = Redaction.build(options.redact)
     return Around(source, [(offset, _text(redaction, value)) for offset, value in lines])
+
+
+def near(lines: list[tuple[int, str]], offset: int) -> list[tuple[int, str]]:
+    """Those of the lines that are listed."""
+    return [one for one in lines if abs(one[0] - offset) <= AROUND]
 
 
 def _archived(settings: AppSettings, found: Detection, first: int, last: int) -> list[tuple[int, bytes | None]]:

@@ -11,6 +11,7 @@ from console.rendering import HERE
 from console.service_pages import ServicePages
 from console.site import Site, with_headers
 from console.store import Store
+from console.template_pages import TemplatePages
 from contracts.settings import AppSettings
 
 
@@ -25,14 +26,15 @@ class Pages:
 
     def __init__(self, settings: AppSettings, store: Store, reading: Reading) -> None:
         self.site = Site(settings, store, reading)
-        self.alerts, self.services, self.people = AlertPages(self.site), ServicePages(self.site), PeoplePages(self.site)
+        self.alerts, self.services = AlertPages(self.site), ServicePages(self.site)
+        self.templates, self.people = TemplatePages(self.site), PeoplePages(self.site)
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them."""
         app.mount("/static", StaticFiles(directory=HERE / "static"))
         app.middleware("http")(with_headers)
         app.add_api_route("/", _first, methods=["GET"], include_in_schema=False, response_class=RedirectResponse)
-        for group in (self.alerts, self.services, self.people):
+        for group in (self.alerts, self.services, self.templates, self.people):
             for methods, routes in (("GET", group.views), ("POST", group.acts)):
                 for path, page in routes.items():
                     app.add_api_route(

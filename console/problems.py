@@ -27,7 +27,7 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     TrainingError: (409, "training"),
     PromotionError: (409, "not promoted"),
     BundleError: (422, "bundle"),
-    CatalogueError: (409, "not merged"),
+    CatalogueError: (409, "not in the catalogue"),
     LearnError: (422, "nothing to learn from"),
     StorageError: (503, "storage"),
     BrokerUnreachableError: (503, "broker"),

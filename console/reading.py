@@ -13,10 +13,10 @@ from pydantic import ValidationError
 
 from console.store import Store
 from contracts.base import Record
-from contracts.records import BundlePointer, Deed, Detection, Template, Verdict
+from contracts.records import Deed, Detection, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
-from storage.control import ControlView, key_of, read_control
+from storage.control import AnyControl, ControlView, key_of, read_control
 
 POLL_MILLISECONDS = 300
 MOST_RECORDS = 500
@@ -37,6 +37,8 @@ class Reading:
     def __init__(self, settings: AppSettings, store: Store) -> None:
         self._settings, self._store = settings, store
         self.view = ControlView()
+        self.connected = False
+        """Whether Kafka answered last."""
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reading", daemon=True)
@@ -56,6 +58,7 @@ class Reading:
             try:
                 self._read()
             except (KafkaError, BrokerUnreachableError) as error:
+                self.connected = False
                 log.warning("Kafka does not answer as it should, trying again: %s", error)
                 self._over.wait(AGAIN_SECONDS)
         self._store.close()
@@ -76,6 +79,7 @@ class Reading:
                     position = known.get((key.topic, key.partition), 0)
                     position = position if starts[key] <= position <= ends[key] else starts[key]
                 client.seek(key, position)
+            self.connected = True
             while not self._over.is_set():
                 self._take(client.poll(timeout_ms=POLL_MILLISECONDS))
         finally:
@@ -99,7 +103,7 @@ class Reading:
         if said := [one for one in applied if isinstance(one, Verdict)]:
             self._store.say(said, self.view)
 
-    def accept(self, record: Verdict | BundlePointer | Template) -> None:
+    def accept(self, record: AnyControl) -> None:
         """Take in what this console has just put on the control topic: it comes back behind all that waits to be read.
 
         It is taken in once more then, which changes nothing.

@@ -29,6 +29,8 @@ class Say(Record):
     scope: VerdictScope = "template"
     lasts_ms: Annotated[int, Field(ge=0)] = 0
     """From now on; 0: for ever. Only what is normal can be so for a time."""
+    accepted_per_hour: Annotated[float, Field(ge=0)] = 0.0
+    """So many findings an hour are accepted, ten times that is raised again; 0: however many."""
 
 
 class Judge:
@@ -49,12 +51,19 @@ class Judge:
         Raises:
             HTTPException: 404: there is no such detection; 422: what cannot be normal is to be so for a time.
         """
-        if asked.lasts_ms and asked.value not in NORMAL:
-            raise HTTPException(422, "expires: only what is normal can be so for a time")
+        if (asked.lasts_ms or asked.accepted_per_hour) and asked.value not in NORMAL:
+            raise HTTPException(422, "expires: only what is normal can be so for a time, or at a rate")
         found = self.found(detection)
         ends = now_ms + asked.lasts_ms if asked.lasts_ms else 0
         means = (asked.value, asked.reason, asked.author, now_ms)
-        given = verdict_on(found, *means, scope=asked.scope, expires_ms=ends, before=self._said(found))
+        given = verdict_on(
+            found,
+            *means,
+            scope=asked.scope,
+            expires_ms=ends,
+            accepted_per_hour=asked.accepted_per_hour,
+            before=self._said(found),
+        )
         self._put(given)
         return found, given
 

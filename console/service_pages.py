@@ -1,7 +1,6 @@
-"""Pages of services: their bundles, whether those fit, trainings, budgets, templates; lines pasted to be tried."""
+"""Pages of services: their bundles, whether those fit, trainings, budgets; lines pasted to be tried."""
 
 import math
-from collections import Counter
 from typing import Annotated, Literal
 from urllib.parse import quote
 
@@ -13,23 +12,20 @@ from console import forms
 from console.advice import seen
 from console.audit import acting
 from console.budgets import Preview, preview
-from console.catalogue import united
 from console.site import Author, Routes, Service, Site, Text
 from console.trying import MOST_BYTES, try_lines
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer, Template
+from contracts.records import BundlePointer
 from contracts.retraining import RetrainingRequest
 from contracts.service import ServiceName
 from models.bundle import BundleError
 from models.drift import EDGES, counts
 from models.promotion import change_budget, make_live, roll_back
 from models.registry import Registry
-from storage.control import ControlWriter
 from training.background import start
 from training.runs import Runs
 
 SHOWN_RUNS = 10
-MOST_TEMPLATES = 500
 
 Unit = Annotated[Literal["rate", "alerts-per-day"], Query()]
 Amount = Annotated[float | None, Query(ge=0)]
@@ -46,7 +42,6 @@ class ServicePages:
             "/ui/services/{service}": self.service,
             "/ui/services/{service}/runs": self.runs,
             "/ui/services/{service}/budget": self.budget_page,
-            "/ui/services/{service}/templates": self.templates,
             "/ui/try": self.try_page,
         }
         self.acts: Routes = {
@@ -55,7 +50,6 @@ class ServicePages:
             "/ui/services/{service}/promote": self.promote,
             "/ui/services/{service}/rollback": self.rollback,
             "/ui/services/{service}/budget": self.budget,
-            "/ui/services/{service}/templates": self.merge,
             "/ui/try": self.try_it,
         }
 
@@ -163,45 +157,6 @@ class ServicePages:
         means = (self._site.settings, self._registry(), service, author, reason or "budget")
         rate, a_day = _budget(unit, amount)
         return self._moved(change_budget(*means, rate=rate, alerts_per_day=a_day))
-
-    def templates(
-        self, request: Request, service: Service, words: Annotated[str, Query(max_length=200)] = ""
-    ) -> Response:
-        """A service's catalogue."""
-        view = self._site.reading.view
-        known = [one for one in view.templates.get(service, {}).values() if words.lower() in one.text.lower()]
-        known.sort(key=lambda one: one.text)
-        others = Counter(view.resolve(service, one.id) for one in known if one.alias_of)
-        roots = [one for one in known if not one.alias_of]
-        return self._site.page(
-            request,
-            "templates.html",
-            service=service,
-            words=words,
-            count=len(roots),
-            rows=[(one, others[one.id]) for one in roots[:MOST_TEMPLATES]],
-        )
-
-    def merge(
-        self, request: Request, service: Service, one: Text, other: Text, token: Text, author: Author = ""
-    ) -> Response:
-        """Make one template of two."""
-        forms.check(request, token)
-        acting(request, author, f"{one} and {other} are one")
-        self.unite(service, one.strip(), other.strip())
-        return RedirectResponse(f"/ui/services/{quote(service)}/templates", 303)
-
-    def unite(self, service: str, one: str, other: str) -> Template:
-        """Say that two templates are one.
-
-        Raises:
-            CatalogueError: one is not there, or they are one already.
-        """
-        record = united(self._site.reading.view, service, one, other)
-        with ControlWriter(self._site.settings) as control:
-            control.put(record)
-        self._site.reading.accept(record)
-        return record
 
     def _moved(self, pointer: BundlePointer) -> Response:
         self._site.reading.accept(pointer)

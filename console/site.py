@@ -68,6 +68,7 @@ class Site:
             me=(person.name if person else "") or user(),
             waiting=self.store.open_count(),
             now_ms=now_ms(),
+            name_of=self.reading.view.name_of,
         )
         response = HTMLResponse(text)
         forms.remember(response, browser, secure=self.secure(request))

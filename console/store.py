@@ -69,6 +69,7 @@ class Row:
     last_ms: int
     headline: str
     state: str
+    template: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,8 +210,8 @@ class Store:
         """Alerts that need somebody first, the latest first; ``limit`` at most."""
         where, values = _conditions(query)
         rows = self._db().execute(
-            "SELECT service, signature, detector, level, count, first_ms, last_ms, headline, state FROM alerts "
-            f"WHERE {where} ORDER BY settled, last_ms DESC, service, signature LIMIT ?",
+            "SELECT service, signature, detector, level, count, first_ms, last_ms, headline, state, template "
+            f"FROM alerts WHERE {where} ORDER BY settled, last_ms DESC, service, signature LIMIT ?",
             (*values, limit),
         )
         return [Row(*row) for row in rows]
@@ -286,6 +287,23 @@ class Store:
         """The detection of an id; None: there is none."""
         row = self._db().execute("SELECT record FROM detections WHERE id = ?", (name,)).fetchone()
         return Detection.model_validate_json(row[0]) if row else None
+
+    def detections(self, service: str = "", after: int = 0, limit: int = 500) -> tuple[list[Detection], int]:
+        """Detections in the order in which they came, and the cursor behind the last; 0: there are no more.
+
+        Args:
+            service: whose; empty: all.
+            after: the cursor of the page before.
+            limit: so many at most.
+        """
+        rows = self._db().execute(
+            "SELECT rowid, record FROM detections WHERE rowid > ?1 AND (?2 = '' OR service = ?2) "
+            "ORDER BY rowid LIMIT ?3",
+            (after, service, limit),
+        )
+        found = rows.fetchall()
+        cursor = found[-1][0] if len(found) == limit else 0
+        return [Detection.model_validate_json(record) for _, record in found], cursor
 
     @staticmethod
     def _members(db: sqlite3.Connection, service: str, signature: str) -> list[Detection]:

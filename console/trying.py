@@ -14,6 +14,7 @@ from contracts.service import ServiceSettings
 from models.bundle import Bundle
 from models.scorer import Scorer
 from models.sessions import SessionTable
+from parsing.apart import parts_of
 from parsing.events import Lines, template_hex
 from parsing.parser import Parser
 from parsing.sessions import spread
@@ -73,6 +74,7 @@ def try_lines(
     if bundle is not None:
         made = bundle.manifest
         scorer = Scorer(bundle)
+        scorer.tell_apart(parts_of(settings.service, settings.splits))
         scorer.adopt({int(one.id, 16): one.text for one in known})
         windows = SessionTable.of(made.window, made.settings.session).extend(events)
         for found in scorer.score(events, windows).detections:

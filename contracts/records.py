@@ -247,6 +247,19 @@ class Template(Record):
     """Where the example stands in the service's topic; -1: nobody knows."""
     alias_of: TemplateId | None = None
     """Set when one template was given two ids, as by two shards at a time: the one to use, which is the smaller."""
+    split_of: TemplateId | None = None
+    """Set where an engineer had it told apart (``splits`` in the service's settings): the one whose lines these were,
+    and as which a bundle judges them that was learnt before."""
+
+
+class TemplateName(Record):
+    """What engineers call a template (control key ``name/<service>/<id>``); pages show it beside the text."""
+
+    type: Literal["name"] = "name"
+    service: ServiceName
+    id: TemplateId
+    name: str = Field(default="", max_length=80)
+    """Empty: it has none any more."""
 
 
 class Move(Record):
@@ -349,6 +362,20 @@ class Verdict(Record):
     """What was said of the detection before, the newest first."""
 
 
+TrainingOutcome = Literal["asked", "promoted", "refused", "failed", "cancelled"]
+"""How far a training is. ``asked``: it runs; ``promoted``: its bundle is live; ``refused``: the gate found it worse
+than the live one, and it is kept."""
+
+
+class Training(Record):
+    """A training, for whoever counts them (control key ``training/<service>/<id>``); the registry has all of it."""
+
+    type: Literal["training"] = "training"
+    service: ServiceName
+    id: str = Field(pattern=r"^[0-9]{8}T[0-9]{6}-[0-9a-f]{8}$")
+    outcome: TrainingOutcome
+
+
 class Settings(Record):
     """A service's settings (control key ``settings/<service>``)."""
 
@@ -364,5 +391,7 @@ class Marker(Record):
     submitted_ms: int
 
 
-Control = Annotated[Template | BundlePointer | Verdict | Settings | Marker, Field(discriminator="type")]
+Control = Annotated[
+    Template | TemplateName | BundlePointer | Verdict | Training | Settings | Marker, Field(discriminator="type")
+]
 """Any record of the control topic; a record without a value (tombstone) takes its key back."""

@@ -36,6 +36,22 @@ class RedactOptions(Options):
     pattern: str = Field(min_length=1)
 
 
+class SplitOptions(Options):
+    """A template told apart by what stands at one of its variable places: each value gets a template of its own.
+
+    For lines that are parsed from now on. What has no such value there stays with the whole.
+    """
+
+    template: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """Id of the whole."""
+    text: str = Field(min_length=1, max_length=8192)
+    """Its text as the catalogue has it: where its places are. A line that does not fit it stays with the whole."""
+    place: int = Field(ge=0)
+    """Which of the text's variables (``<NUM>``, ``<*>``), from 0."""
+    values: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] = Field(min_length=1, max_length=50)
+    """What is told apart, letter by letter as lines have it."""
+
+
 class SessionOptions(Options):
     """How the lines of a service form sessions (``docs/sessions.md``).
 
@@ -163,6 +179,8 @@ class ServiceSettings(Options):
     redact_archive: bool = False
     """Whether it is taken out of the archive's lines too, which are kept byte for byte else. For good: Kafka's own
     retention ends, and nothing brings the bytes back."""
+    splits: tuple[SplitOptions, ...] = Field(default=(), max_length=100)
+    """Templates that are told apart, in this order: a part can be told apart further by a later one."""
     session: SessionOptions = SessionOptions()
     detector: DetectorOptions = DetectorOptions()
     budget: BudgetOptions = BudgetOptions()

@@ -131,6 +131,11 @@ class WebOptions(Options):
     """Addresses or networks of that proxy, with commas between; from others the header is refused."""
     proxy_role: Role = "viewer"
     """Of those the proxy names and ``access_file`` does not."""
+    url: Url = ""
+    """The console that ``logcanary alerts``, ``verdict`` and ``services`` ask, such as ``https://console:8080``; empty:
+    they ask Kafka themselves."""
+    token_file: str = ""
+    """File that holds the token by which it knows who asks; empty: the variable ``LOGCANARY_TOKEN`` does."""
     tls_certificate: str = ""
     """PEM file of the console's certificate and those that signed it."""
     tls_key: str = ""

@@ -226,9 +226,14 @@ def settings_page() -> str:
         if found is not None:
             out += [f"### service: {name}", f"{words(inspect.getdoc(found))}\n"]
             out += _options(found, f"{name}.", None)
-    out += ["### service: masks", f"{words(inspect.getdoc(service.MaskOptions))}\n"]
-    out += _options(service.MaskOptions, "", None)
+    for name, found in (("masks", service.MaskOptions), ("splits", service.SplitOptions)):
+        out += [f"### service: {name}", f"{words(inspect.getdoc(found))}\n"]
+        out += _options(found, "", None)
     return _page(out)
+
+
+_LISTED = {"SplitOptions": "splits"}
+"""Settings that come as lists, and their section; the others: masks."""
 
 
 def _model(annotation: object) -> type[BaseModel] | None:
@@ -247,7 +252,10 @@ def _options(
             (
                 f"`{prefix}{name}`",
                 f"`{environment}{name.upper()}`" if environment else "",
-                typed(schema["properties"][name], lambda one: f"[{one}](#service-masks)"),
+                typed(
+                    schema["properties"][name],
+                    lambda one: f"[{one}](#service-{_LISTED.get(one, 'masks')})",
+                ),
                 _default(schema["properties"][name], name, needed),
                 words(meaning(model, name)),
             )
@@ -342,6 +350,8 @@ def api_page() -> str:
     def refer(name: str) -> str:
         if name == "ServiceSettings":
             return _SERVICE
+        if name in _LISTED:
+            return f"[{name}](settings.md#service-{_LISTED[name]})"
         return f"[{name}]({'records.md' if name in kept else ''}#{name.lower()})"
 
     out = [

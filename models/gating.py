@@ -11,7 +11,7 @@ these very lines, which speaks for it.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -25,6 +25,7 @@ from models.learning import HELD_BACK, Material, calibrations, learn_sessions, n
 from models.scorer import Scorer
 from models.sessions import END, PADDING, Flags, Ids, Ints
 from models.vocabulary import UNKNOWN_INDEX
+from parsing.apart import parts_of
 
 ONNX_DIFFERENCE = "onnx_difference_nats"
 """Name of the figure in a manifest: greatest difference between the model as trained and as saved."""
@@ -63,6 +64,8 @@ class _Asked:
     sessions: Sessions
     reviewed: Sequence[Reviewed]
     days: float
+    parts: Mapping[int, int]
+    """Templates that are told apart by now, each with that which a bundle from before knows them as."""
 
 
 def compare(
@@ -84,7 +87,8 @@ def compare(
     newer = newest(sessions, NEWER) if len(sessions) else np.zeros(0, dtype=np.bool_)
     earlier = _earlier(candidate, material, rows, sessions, newer)
     days = (material.to_ms - material.from_ms) / DAY_MS * rows.sum() / max(1, len(rows))
-    asked = _Asked(material, rows, sessions.take(np.flatnonzero(newer)), reviewed, days)
+    parts = parts_of(candidate.manifest.service, candidate.manifest.settings.splits)
+    asked = _Asked(material, rows, sessions.take(np.flatnonzero(newer)), reviewed, days, parts)
     mine = _try(earlier, asked).model_copy(update={"bytes": _size(candidate)})
     theirs = _try(live, asked) if live is not None else None
     confirmed = sum(one.is_confirmed for one in reviewed)
@@ -158,7 +162,7 @@ def _earlier(candidate: Bundle, material: Material, newer: Flags, sessions: Sess
 
 
 def _try(bundle: Bundle, asked: _Asked) -> Trial:
-    judge = _Judge(bundle)
+    judge = _Judge(bundle, asked.parts)
     raised = judge.raised(asked.material, asked.rows, asked.sessions)
     found = [one for one in asked.reviewed if judge.raised(one.material, _all(one.material), one.sessions)]
     confirmed = sum(one.is_confirmed for one in found)
@@ -176,9 +180,10 @@ def _try(bundle: Bundle, asked: _Asked) -> Trial:
 class _Judge:
     """A frozen bundle that counts what it raises, and how long it takes."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, parts: Mapping[int, int]) -> None:
         self._bundle = bundle
         self._scorer = Scorer(bundle)
+        self._scorer.tell_apart(parts)
         self._ensemble: Ensemble[Sessions] | None = bundle.detectors() if bundle.ensemble else None
         self.windows, self.seconds = 0, 0.0
 

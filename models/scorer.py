@@ -103,6 +103,16 @@ class Scorer:
         if self.bundle.vocabulary.same(template, root):
             self._memory.clear()
 
+    def tell_apart(self, parts: Mapping[int, int]) -> None:
+        """Learn which templates were told apart from which since: a part that the bundle does not know is the whole.
+
+        Args:
+            parts: ids of parts, each with that of its whole.
+        """
+        for part, whole in parts.items():
+            if part not in self.bundle.vocabulary:
+                self.alias(part, whole)
+
     def known_as(self, templates: Ids, owners: Ints) -> Ids:
         """The ids under which the bundle knows templates, [n]; of those it does not know, their own.
 

@@ -14,6 +14,8 @@ import polars as pl
 
 from contracts.service import MaskOptions
 
+MAX_MESSAGE = 4_096
+"""Characters of a message that are masked and mined; what follows makes no template of its own."""
 MARK = "<_>"
 """Stands for a masked part in the text that the miner sees. It is no wildcard there: two masked parts are alike."""
 

@@ -21,8 +21,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from parsing.masks import Masks
-from parsing.parser import MAX_MESSAGE
+from parsing.masks import MAX_MESSAGE, Masks
 from parsing.words import REST, WILDCARD
 
 ANY = "*"
@@ -45,7 +44,8 @@ place in the message, in characters (Unicode code points, as Python and polars c
 front, null where it is what the template has there.
 """
 
-_SLOT = re.compile(r"<(?:[A-Z][A-Z0-9_]*|\*|\.\.\.)>")
+SLOT = re.compile(r"<(?:[A-Z][A-Z0-9_]*|\*|\.\.\.)>")
+"""A variable in the text of a template."""
 _LIST = 8  # words in a row that ``parsing.words`` takes for a list
 _FIRST_SEPARATOR = 0xE000  # the private use area: neither a blank nor a digit nor likely in a log
 
@@ -109,7 +109,7 @@ def restored(templates: pl.Series, found: Parameters) -> pl.Series:
         [
             (text, slot, constant, slot == len(parts) - 1)
             for text in templates.unique().to_list()
-            for parts in (_SLOT.split(text),)
+            for parts in (SLOT.split(text),)
             for slot, constant in enumerate(parts)
         ],
         schema={"template": pl.String, "slot": pl.Int32, "constant": pl.String, "last": pl.Boolean},
@@ -138,7 +138,7 @@ def _with_rest(tails: pl.Series, messages: pl.Series, templates: pl.Series) -> p
     if not len(rows):
         return tails
     rest = messages[rows].str.slice(MAX_MESSAGE)
-    own = pl.Series([_SLOT.split(text)[-1] for text in templates[rows]], dtype=pl.String)
+    own = pl.Series([SLOT.split(text)[-1] for text in templates[rows]], dtype=pl.String)
     return tails.scatter(rows, tails[rows].fill_null(own) + rest)
 
 
@@ -242,7 +242,7 @@ def _layout(shape: str, template: str, separator: str) -> _Layout:
     spans: list[_Span] = _spans(shape, template, separator) or []
     spans += [(at, at + 1, None, None) for at in _outside(shape, spans, separator)]
     spans.sort(key=lambda span: span[:2])
-    constants = _SLOT.split(template)
+    constants = SLOT.split(template)
     typed = re.compile(rf"[+-]?{separator}(?:[,;]{separator})*")
     slots, end = [], 0
     for start, stop, slot, word in spans:
@@ -326,7 +326,7 @@ def _listed(token: str, separator: str) -> bool:
 
 def _inside(text: str, word: str, separator: str) -> list[tuple[int, int]] | None:
     """Find the variables of one word of a template in a text; None where the constants between them differ."""
-    constants = _SLOT.split(word)
+    constants = SLOT.split(word)
     if len(constants) == 1:
         return [] if text == word else None
     if text.split(separator) == constants:

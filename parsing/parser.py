@@ -28,9 +28,10 @@ from contracts.service import ServiceSettings
 from contracts.state import PARSER_STATE
 from parsing import decode, formats, unwrap
 from parsing.aliases import Aliases
+from parsing.apart import Apart
 from parsing.continuations import CONTINUATION_TEMPLATE, CONTINUATION_TEXT, Continuations
 from parsing.events import Events, Lines, template_hex
-from parsing.masks import Masks
+from parsing.masks import MAX_MESSAGE, Masks
 from parsing.miner import OVERFLOW_TEMPLATE, Generation, Miner
 from parsing.redaction import Redaction
 from parsing.sessions import SessionFinder
@@ -38,8 +39,6 @@ from parsing.stock import Mined, Stock
 from parsing.times import parse_any, parse_times, possible
 from parsing.words import REST
 
-MAX_MESSAGE = 4_096
-"""Characters of a message that are masked and mined; what follows makes no template of its own."""
 _WITHOUT_HEADER = pl.coalesce(pl.col("text").str.strip_prefix(pl.col("header")), pl.col("text"))
 EXAMPLE_CHARACTERS = 1_000
 """Of the example line that a template is announced with."""
@@ -153,6 +152,7 @@ class Parser:
         self.redaction = Redaction.build(settings.redact)
         """What is taken out of every line before anything else reads it."""
         self._masks = Masks.build(settings.masks)
+        self._apart = Apart.build(settings, self._masks)
         self._miner = Miner(settings.service)
         self._sessions = SessionFinder(settings.session)
         self._finder = formats.FormatFinder()
@@ -226,6 +226,11 @@ class Parser:
             self.dirty = True
             alias = None if template.alias_of is None else int(template.alias_of, 16)
             evicted = template.reason == "evicted"
+            if template.split_of is not None:  # a part is told by the settings, and matches no line by itself
+                self._apart.known.add(int(template.id, 16))
+                if alias is not None:
+                    self._miner.adopt(int(template.id, 16), "", alias)
+                continue
             self._miner.adopt(int(template.id, 16), template.text, alias, evicted=evicted, raced=news)
 
     def adopt_sessions(self, other: "Parser") -> None:
@@ -533,7 +538,20 @@ class Parser:
                 mined.overflow = added(mined.overflow, {reason: lines} if lines else {})
         self.dirty |= miner.ended
         self._retell(mined)
+        if self._apart:
+            self._tell_apart(mined, frame, message)
         return mined
+
+    def _tell_apart(self, mined: _Mined, frame: pl.DataFrame, message: pl.Expr) -> None:
+        """Give lines the templates of the parts that theirs are told apart into."""
+
+        def messages(rows: NDArray[np.int64]) -> pl.Series:
+            return frame[rows].select_seq(message).to_series()
+
+        for part, row in self._apart.tell(mined.templates, messages, self._miner.resolve).items():
+            if part not in self._apart.known:
+                self._apart.known.add(part)
+                mined.change(part, "born", self._apart.texts[part], row)
 
     def _learn(
         self, masked: pl.Series, rows: NDArray[np.int64], frame: pl.DataFrame, message: pl.Expr, mined: _Mined
@@ -571,6 +589,7 @@ class Parser:
                 text=newest,
                 reason=reason,
                 alias_of=None if root == template else template_hex(root),
+                split_of=template_hex(self._apart.whole[template]) if template in self._apart.whole else None,
             )
             if row >= 0:
                 where = {"partition": lines.partition, "offset": int(lines.offsets[text.rows[row]])}
@@ -602,7 +621,8 @@ class Parser:
                 text.line.alias("line"),
             ]
         )
-        texts = {template: self._miner.text(template) for template in np.unique(templates).tolist()}
+        parts = self._apart.texts
+        texts = {one: parts.get(one) or self._miner.text(one) for one in np.unique(templates).tolist()}
         if read.continued is not None:
             texts[CONTINUATION_TEMPLATE] = CONTINUATION_TEXT
         return Events(lines.service, lines.topic, frame, texts)

@@ -15,7 +15,18 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from contracts.bundle import Manifest
-from contracts.records import BundlePointer, Control, Marker, Move, Settings, Template, Verdict
+from contracts.records import (
+    BundlePointer,
+    Control,
+    Marker,
+    Move,
+    Settings,
+    Template,
+    TemplateName,
+    Training,
+    TrainingOutcome,
+    Verdict,
+)
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from storage.broker import producer, read_all
@@ -28,7 +39,7 @@ SWAP_SECONDS = 5.0
 MOVES_KEPT = 8
 """Earlier moves a pointer remembers; lines older than those are scored with the oldest of them."""
 
-AnyControl = Template | BundlePointer | Verdict | Settings | Marker
+AnyControl = Template | TemplateName | BundlePointer | Verdict | Training | Settings | Marker
 
 _records: TypeAdapter[AnyControl] = TypeAdapter(Control)
 
@@ -48,9 +59,19 @@ def template_key(service: str, template: str) -> str:
     return f"template/{service}/{template}"
 
 
+def name_key(service: str, template: str) -> str:
+    """Key of what a template is called."""
+    return f"name/{service}/{template}"
+
+
 def verdict_key(service: str, template: str, detection: str) -> str:
     """Key of the verdict on one detection."""
     return f"verdict/{service}/{template}/{detection}"
+
+
+def training_key(service: str, training: str) -> str:
+    """Key of how far a training is."""
+    return f"training/{service}/{training}"
 
 
 def marker_key(job: str) -> str:
@@ -62,15 +83,20 @@ def key_of(record: AnyControl) -> str:
     """The key under which a record stands on the control topic."""
     match record:
         case Settings():
-            return settings_key(record.settings.service)
+            key = settings_key(record.settings.service)
         case BundlePointer():
-            return bundle_key(record.service)
+            key = bundle_key(record.service)
         case Template():
-            return template_key(record.service, record.id)
+            key = template_key(record.service, record.id)
+        case TemplateName():
+            key = name_key(record.service, record.id)
         case Verdict():
-            return verdict_key(record.service, record.template, record.detection)
+            key = verdict_key(record.service, record.template, record.detection)
+        case Training():
+            key = training_key(record.service, record.id)
         case Marker():
-            return marker_key(record.job)
+            key = marker_key(record.job)
+    return key
 
 
 def moved_pointer(live: BundlePointer | None, made: Manifest, author: str, reason: str) -> BundlePointer:
@@ -119,6 +145,8 @@ class ControlView:
         pointers: the live bundle, by service.
         verdicts: by service, then by (template, detection).
         templates: the catalogue, by service, then by template id.
+        names: what templates are called, likewise.
+        trainings: how far each is, by service, then by id.
         markers: submissions, by job.
         broken: records that could not be read and changed nothing.
     """
@@ -128,6 +156,8 @@ class ControlView:
         self.pointers: dict[str, BundlePointer] = {}
         self.verdicts: dict[str, dict[tuple[str, str], Verdict]] = {}
         self.templates: dict[str, dict[str, Template]] = {}
+        self.names: dict[str, dict[str, str]] = {}
+        self.trainings: dict[str, dict[str, TrainingOutcome]] = {}
         self.markers: dict[str, Marker] = {}
         self.broken = 0
         self.revisions: dict[str, int] = {}
@@ -152,9 +182,13 @@ class ControlView:
                 self.templates.setdefault(record.service, {})[record.id] = record
                 if record.alias_of is not None:
                     self._revise(record.service)
+            case TemplateName():
+                self.names.setdefault(record.service, {})[record.id] = record.name
             case Verdict():
                 self.verdicts.setdefault(record.service, {})[record.template, record.detection] = record
                 self._revise(record.service)
+            case Training():
+                self.trainings.setdefault(record.service, {})[record.id] = record.outcome
             case Marker():
                 self.markers[record.job] = record
         return record
@@ -167,9 +201,13 @@ class ControlView:
                 self.pointers.pop(service, None)
             case ["template", service, template]:
                 self.templates.get(service, {}).pop(template, None)
+            case ["name", service, template]:
+                self.names.get(service, {}).pop(template, None)
             case ["verdict", service, template, detection]:
                 self.verdicts.get(service, {}).pop((template, detection), None)
                 self._revise(service)
+            case ["training", service, training]:
+                self.trainings.get(service, {}).pop(training, None)
             case ["marker", *job]:
                 self.markers.pop("/".join(job), None)
             case _:
@@ -186,6 +224,11 @@ class ControlView:
         ):
             template = record.alias_of
         return template
+
+    def name_of(self, service: str, template: str) -> str:
+        """What engineers call a template; empty: nothing."""
+        names = self.names.get(service)
+        return names.get(self.resolve(service, template), "") or names.get(template, "") if names else ""
 
     def settings_of(self, service: str) -> ServiceSettings:
         """A service's settings, or the defaults where none were given."""

@@ -50,6 +50,7 @@ from storage.broker import (
 )
 from storage.control import ControlView
 from streaming.fitting import FitGauges, Fits
+from streaming.trainings import Trainings
 from streaming.watchdog import still_alive, stop_watching
 
 GROUP = "logcanary-exporter"
@@ -116,7 +117,7 @@ class Metrics:
         self._newest: dict[tuple[str, str], float] = {}
         self._in_force: dict[str, tuple[str, int]] = {}
         self._pointers: dict[str, BundlePointer] = {}
-        self._fits, self._fit_gauges = Fits(), FitGauges(self.registry)
+        self._fits, self._fit_gauges, self._trainings = Fits(), FitGauges(self.registry), Trainings(self.registry)
         self._known, self._shown = set[str](), dict[str, set[str]]()
 
         def counter(name: str, help_: str, *labels: str) -> Counter:
@@ -211,6 +212,7 @@ class Metrics:
         for reason in OVERFLOW_REASONS:
             self.overflow.labels(service, reason)
         self.paused.labels(service)
+        self._trainings.know(service)
         for outcome in ("remembered", "computed"):
             self.windows.labels(service, outcome)
         for detector in DETECTORS:
@@ -328,8 +330,9 @@ class Metrics:
 
     def control(self, view: ControlView) -> None:
         """Take in what the control topic says of services and bundles."""
-        for service in {*view.settings, *view.pointers, *view.templates}:
+        for service in {*view.settings, *view.pointers, *view.templates, *view.trainings}:
             self.know(service)
+        self._trainings.control(view)
         self._pointers = dict(view.pointers)
         self._fits.control(view, round(self._wall() * 1000))
         for service, pointer in view.pointers.items():

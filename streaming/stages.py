@@ -24,6 +24,7 @@ from models.session_scorer import ScoredSessions, SessionScorer
 from models.sessions import Windows, gap_of
 from models.tracing.reading import packed
 from models.verdicts import Suppression, Suppressions
+from parsing.apart import parts_of
 from parsing.events import Events, Lines
 from parsing.parser import Parsed, Parser, added
 from parsing.redaction import Redaction
@@ -347,7 +348,11 @@ class ScoreStage:
         return self._output(bucket, [self._judge(key, known, live, nothing, windows, began)])
 
     def _in_force(self, service: str, versions: Sequence[str]) -> Live:
-        return self._bundles.of(service, versions, self._view.templates.get(service, {}))
+        live = self._bundles.of(service, versions, self._view.templates.get(service, {}))
+        splits = self._view.settings_of(service).splits
+        if splits and live.scorer is not None:
+            live.scorer.tell_apart(parts_of(service, splits))
+        return live
 
     def _known(self, key: str, service: str, live: Live, saved: Callable[[], Saved]) -> _Known:
         """The bucket, with a table of the length of history that the bundle looks at."""

@@ -1,10 +1,11 @@
 """Retraining on demand: archive to live bundle, for one service."""
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from contracts.bundle import Manifest
-from contracts.records import Template
+from contracts.records import Template, Training, TrainingOutcome
 from contracts.retraining import RetrainingRequest, Run
 from contracts.settings import AppSettings
 from models.adjusting import recalibrated
@@ -12,6 +13,7 @@ from models.bundle import Bundle, BundleError, seal
 from models.gating import compare
 from models.learning import Say
 from models.registry import Registry
+from storage.broker import BrokerUnreachableError, KafkaError
 from storage.control import ControlWriter, moved_pointer, read_control
 from storage.files import Files, open_files
 from storage.locks import LockedError, lock
@@ -19,7 +21,7 @@ from training import prepared
 from training.dataset import Dataset
 from training.learner import TrainingError, learn
 from training.preparing import Stages, read_dataset
-from training.runs import Runs, Tracker
+from training.runs import CancelledError, Runs, Tracker
 
 
 class WorseError(TrainingError):
@@ -61,7 +63,9 @@ def train(
     with Tracker(settings, run or Runs.of(settings).begin(request), progress) as track:
         try:
             with lock(files, f"{home}/training.lock", request.author):
-                return _Training(settings, files, request, track, stages or Stages()).run()
+                training = _Training(settings, files, request, track, stages or Stages())
+                with _counted(settings, track.run):
+                    return training.run()
         except LockedError as error:
             first = error.holder
             raise TrainingError(
@@ -69,6 +73,29 @@ def train(
                 f"wait until that is done, or cancel it (`logcanary trainings list -s {request.service}`); if that "
                 f"process is gone, delete {error.path}"
             ) from None
+
+
+@contextlib.contextmanager
+def _counted(settings: AppSettings, run: Run) -> Iterator[None]:
+    """Tell whoever counts trainings that one began, and how it ended."""
+
+    def tell(outcome: TrainingOutcome) -> None:
+        with contextlib.suppress(KafkaError, BrokerUnreachableError), ControlWriter(settings) as out:
+            out.put(Training(service=run.request.service, id=run.id, outcome=outcome))
+
+    tell("asked")
+    outcome: TrainingOutcome = "failed"
+    try:
+        yield
+        outcome = "promoted"
+    except WorseError:
+        outcome = "refused"
+        raise
+    except (CancelledError, KeyboardInterrupt):
+        outcome = "cancelled"
+        raise
+    finally:
+        tell(outcome)
 
 
 class _Training:

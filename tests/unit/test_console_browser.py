@@ -6,22 +6,24 @@ import threading
 import pytest
 import uvicorn
 
-from console import advice, saying
+from console import advice, saying, splitting
+from console import lines as lines_module
 from console.access import digest
 from console.api import create
 from console.pages import Pages
-from contracts.records import Before, Deed, Expected
+from contracts.records import Before, Deed, Expected, Template, TemplateName
 from storage.control import ControlView
 from tests.browser import chromium, faults, press_until
 from tests.machine import wait_until
 from tests.unit.test_console import alone
-from tests.unit.test_console_pages import ALERT, SCRIPT, Reading, Store, Writer, found
+from tests.unit.test_console_pages import ALERT, SCRIPT, Reading, Store, Writer, found, record
 
 BEFORE = (Before(template="b" * 16, text="came before"),)
 DEED = Deed(at_ms=1, who="ada", role="admin", address="127.0.0.1", what="POST /ui/somewhere", status=303)
 EXPECTED = (Expected(template="c" * 16, text="should have come", probability=0.71),)
 
 
+TEMPLATE = f"/ui/services/web/templates/{'b' * 16}"
 TOKEN = "the engineer's token"
 
 
@@ -131,10 +133,17 @@ def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     monkeypatch.setattr(advice, "log_topics", lambda settings: ["logs.web"])
     one = found(1, before=BEFORE, expected=EXPECTED, level="ERROR", line="the line")
     reading.store.add([one, found(2, "d" * 16)], {}, ControlView())
+    reading.put(Template(service="web", id="b" * 16, text="came <*>", example="came before"))
+    reading.connected = True
+    near = [record(n, f"2026-11-22 13:07:{10 + n},000 INFO a.B: line {n}".encode()) for n in range(4)]
+    monkeypatch.setattr(lines_module, "read_at", lambda settings, wanted: near)
+    monkeypatch.setattr(splitting, "newest_records", lambda settings, topic, count: [])
+    reading.put(TemplateName(service="web", id="b" * 16, name="early"))
     with chromium(color_scheme=scheme, bypass_csp=True) as browser:
         page = browser.new_page()
         service = "/ui/services/web"
-        for path in ("/ui/alerts", ALERT, "/ui/services", service, f"{service}/templates", "/ui/try", "/ui/audit"):
+        services = ("/ui/services", service, f"{service}/templates", TEMPLATE, f"{TEMPLATE}/split?values=before")
+        for path in ("/ui/alerts", ALERT, *services, "/ui/try", "/ui/audit"):
             page.goto(f"{address}{path}")
             assert faults(page) == [], path
         page.goto(f"{address}/ui/alerts/web/{'a' * 16}")

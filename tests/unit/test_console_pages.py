@@ -8,17 +8,20 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from console import advice, saying
+from console import advice, saying, splitting, template_pages
 from console import lines as lines_module
 from console import service_pages as module
 from console.api import create
 from console.pages import Pages
 from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
-from contracts.records import Before, BundlePointer, Deed, Expected, Template, Verdict
+from console.timeline import AFTER, BEFORE, WIDTH, timeline
+from contracts.records import Before, BundlePointer, Deed, Expected, Reason, ReasonPart, Template, TemplateName, Verdict
 from contracts.service import ServiceSettings
 from contracts.settings import WebOptions
 from models.registry import Registry
+from parsing.events import Lines, template_hex
+from parsing.parser import Parser
 from storage.archive import batch_of, write_lines
 from storage.control import ControlView, key_of
 from storage.files import LocalFiles
@@ -55,7 +58,7 @@ class Reading:
     """What the pages ask of the reader; what is put is known at once."""
 
     def __init__(self, store):
-        self.view, self.store = ControlView(), store
+        self.view, self.store, self.connected = ControlView(), store, False
 
     def put(self, record):
         self.view.apply(key_of(record), record.model_dump_json().encode())
@@ -154,7 +157,7 @@ def test_50_000_alerts_are_no_burden_on_any_page(store, client, reading, tmp_pat
     monkeypatch.setattr(advice, "log_topics", lambda settings: [f"logs.s{n}" for n in range(27)])
     monkeypatch.setattr(lines_module, "read_at", lambda settings, wanted: [])
     row = ("ngram", "ERROR", 3, T0, T0, 5.0, "expected Receiving block, saw disk is full", "open", 0)
-    record = found(1).model_dump_json()
+    written = found(1).model_dump_json()
     with store._db() as db:
         db.executemany(
             "INSERT INTO alerts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -162,15 +165,22 @@ def test_50_000_alerts_are_no_burden_on_any_page(store, client, reading, tmp_pat
         )
         db.executemany(
             "INSERT INTO detections VALUES (?, ?, ?, ?, ?, ?)",
-            ((f"{n:016x}", f"s{n % 27}", f"{n:016x}", 5.0, T0 + n, record) for n in range(50_000)),
+            ((f"{n:016x}", f"s{n % 27}", f"{n:016x}", 5.0, T0 + n, written) for n in range(50_000)),
         )
         deed = Deed(at_ms=1, who="ada", role="admin", address="", what="POST /x", status=200).model_dump_json()
         db.executemany("INSERT INTO deeds VALUES (?, ?, ?)", ((n, "0-0", deed) for n in range(50_000)))
     bundle = live(reading, tmp_path)
     reading.view.pointers["s3"] = pointer(bundle.manifest.version, "s3")
+    texts = [f"line {n} by {n + 1} of {n + 2} <*>" for n in range(20_000)]
+    catalogue(reading, *(Template(service="s3", id=f"{n:016x}", text=text) for n, text in enumerate(texts)))
+    catalogue(reading, *(TemplateName(service="s3", id=f"{n:016x}", name=f"the {n}th") for n in range(20_000)))
     alerts = [f"/ui/alerts{query}" for query in ("", "?service=s3", "?words=disk", "?state=open", "?words=no+such")]
     alert = ["/ui/alerts/s3/" + f"{3:016x}", f"/ui/detections/{3:016x}/lines"]
-    services = ["/ui/services", *(f"/ui/services/{name}" for name in ("s3", "s3/templates", "s3/runs", "shop/budget"))]
+    lines = [record(n, f"line x7 by x8 of x9 {n}".encode()) for n in range(2_000)]
+    monkeypatch.setattr(splitting, "newest_records", lambda settings, topic, count: lines)
+    one = f"s3/templates/{7:016x}"
+    below = ("s3", "s3/templates", one, f"{one}/split?place=0&values=7", "s3/runs", "shop/budget")
+    services = ["/ui/services", *(f"/ui/services/{name}" for name in below)]
     for address in (*alerts, *alert, *services, "/ui/audit", "/ui/try", "/ui/health"):
         taken = []
         for _ in range(8):
@@ -477,7 +487,7 @@ def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
 
 
 def test_two_templates_become_one(client, reading, monkeypatch):
-    monkeypatch.setattr(module, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
     ids = [f"{number:016x}" for number in (7, 3, 5)]
     for name in ids:
         one = Template(service="shop", id=name, text=f"paid {name}")
@@ -494,6 +504,183 @@ def test_two_templates_become_one(client, reading, monkeypatch):
         assert answer.status_code == 409
         assert words in answer.json()["detail"]
     assert client.post(page, data=said | {"token": "x"}).status_code == 403
+
+
+def catalogue(reading, *templates):
+    for one in templates:
+        reading.put(one)
+
+
+def test_a_template_is_named_on_every_page_that_shows_it(client, store, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    b, c = "b" * 16, "c" * 16
+    catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
+    part = ReasonPart(template=c, text="paid c", subject="", observed=1, usual=0)
+    why = Reason(detector="pca", reason="r", sentence="paid c is odd", unit="events", parts=(part,))
+    filled(store, reasons=(why,))
+    page = f"/ui/services/web/templates/{b}"
+    said = {"token": form_of(client, page), "author": "ada", "name": f"  disk\n{SCRIPT} "}
+    assert client.post(f"{page}/name", data=said).status_code == 200
+    put = client.put(f"/services/web/templates/{c}/name", json={"name": "second", "author": "ada"})
+    assert put.json() == {"type": "name", "service": "web", "id": c, "name": "second"}
+    for address, names in (
+        ("/ui/alerts", 1),
+        (ALERT, 2),
+        (page, 1),
+        ("/ui/services/web/templates", 1),
+        ("/ui/services/web/templates?words=DISK", 1),
+    ):
+        text = client.get(address).text
+        assert text.count("disk &lt;script&gt;alert(&#39;owned&#39;)") >= names, address
+        assert "<script>alert" not in text
+    alert = client.get(ALERT).text
+    assert alert.count('<strong class="named">second</strong>') == 2, "where it was expected, and in the reason"
+    assert client.get("/alerts").json()["alerts"][0]["name"] == f"disk {SCRIPT}"
+    assert [one["name"] for one in client.get("/services/web/templates").json()] == [f"disk {SCRIPT}", "second"]
+    assert client.post(f"{page}/name", data=said | {"name": ""}).status_code == 200
+    assert "disk" not in client.get("/ui/alerts").text
+
+
+def test_a_name_that_is_not_right_changes_nothing(client, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    catalogue(reading, Template(service="web", id="b" * 16, text="paid"))
+    page = f"/ui/services/web/templates/{'b' * 16}"
+    said = {"token": form_of(client, page), "author": "ada", "name": "x"}
+    for changes, status in (({"token": "0" * 64}, 403), ({"name": "x" * 81}, 422), ({"author": ""}, 422)):
+        assert client.post(f"{page}/name", data=said | changes).status_code == status
+    none = client.put(f"/services/web/templates/{'f' * 16}/name", json={"name": "x", "author": "ada"})
+    assert (none.status_code, "has no template" in none.json()["detail"]) == (409, True)
+    assert client.get(f"/ui/services/web/templates/{'f' * 16}").status_code == 404
+    assert not reading.view.names
+
+
+def test_a_name_outlives_the_merge_of_what_it_names(client, reading, monkeypatch):
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    b, c = "b" * 16, "c" * 16
+    catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
+    client.put(f"/services/web/templates/{c}/name", json={"name": "paid", "author": "ada"})
+    assert client.post(f"/services/web/templates/{b}/merge", json={"other": c, "author": "ada"}).status_code == 200
+    assert reading.view.name_of("web", b) == reading.view.name_of("web", c) == "paid"
+    client.put(f"/services/web/templates/{c}/name", json={"name": "", "author": "ada"})
+    client.put(f"/services/web/templates/{c}/name", json={"name": "paid at last", "author": "ada"})
+    assert reading.view.names["web"][b] == "paid at last", "the one in use is named"
+
+
+def timed(offset, seconds, session):
+    at = f"2026-05-28 20:0{seconds // 60}:{seconds % 60:02d},000"
+    return record(offset, f"{at} INFO a.b.C: {SCRIPT} of {session} took {offset}".encode())
+
+
+def test_when_the_lines_of_a_session_came_is_drawn(client, store, reading, monkeypatch):
+    kept = [timed(n, 2 * n + 60 * (n > 6), "blk_1" if n % 2 == 0 else "blk_2") for n in range(12)]
+    monkeypatch.setattr(lines_module, "read_at", lambda settings, wanted: kept)
+    filled(store, offset=8, session="blk_1", detector="ngram")
+    assert "When they came" not in client.get(ALERT).text, "where Kafka does not answer the page waits for nobody"
+    reading.connected = True
+    for address in (ALERT, f"/ui/detections/{1:016x}/lines"):
+        page = client.get(address).text
+        (drawn,) = re.findall(r'<svg width="800".*?</svg>', page, re.DOTALL)
+        assert (drawn.count("<circle"), drawn.count('class="it"')) == (5, 1), "the session's lines, and no other's"
+        words = "6 lines of session blk_1 from 2026-05-28 20:00:00 to 2026-05-28 20:01:20 UTC"
+        assert f'<desc id="axis-words">{words}; this one came 1.1 min after the one before it.</desc>' in drawn
+        assert ">1.1 min</text>" in drawn
+        assert 'role="img"' in drawn
+        assert "style=" not in page
+        assert "<script>alert" not in page
+    kept[:] = [one for one in kept if one.offset != 8]
+    assert "When they came" not in client.get(ALERT).text
+
+
+def test_a_line_without_session_is_among_those_of_its_partition():
+    options = ServiceSettings(service="web")
+    kept = [(n, timed(n, n, "x").value.decode()) for n in range(100)]
+    drawn = timeline(options, found(50, offset=50, session=""), kept)
+    assert [dot.is_it for dot in drawn.dots].index(True) == BEFORE
+    assert len(drawn.dots) == BEFORE + AFTER + 1
+    assert [dot.x for dot in drawn.dots] == sorted(dot.x for dot in drawn.dots)
+    assert (drawn.dots[0].x, drawn.dots[-1].x, drawn.gap[2]) == (0, WIDTH, "1.0 s")
+    first = timeline(options, found(0, offset=0, session=""), kept)
+    assert first.gap is None
+    assert "this one is the first" in first.words
+    same = timeline(options, found(0, offset=1, session=""), [(n, kept[0][1]) for n in range(3)])
+    assert {dot.x for dot in same.dots} == {0}
+    assert timeline(options, found(0, offset=0, session=""), kept[:1]) is None
+    assert timeline(options, found(0, offset=0, kind="trace"), kept) is None
+    assert len(timeline(options, found(0, offset=9, session="w1"), kept).dots) == 9 + AFTER + 1, "no line names it"
+
+
+DISKS = [f"disk {n} of anna is {('full', 'gone', 'fine', SCRIPT.replace(' ', ''))[n % 4]} now" for n in range(40)]
+
+
+@pytest.fixture
+def disks(client, reading, monkeypatch):
+    """A service's topic with lines of a template whose last variable says several things; returns its page."""
+    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    records = [record(n, line.encode()) for n, line in enumerate([*DISKS, "something else", "x is y"])]
+    monkeypatch.setattr(splitting, "newest_records", lambda settings, topic, count: records)
+    whole = Template(service="web", id="d" * 16, text="disk <NUM> of <*> is <*> now", example=DISKS[0])
+    catalogue(reading, whole, Template(service="web", id="e" * 16, text="something else"))
+    return f"/ui/services/web/templates/{'d' * 16}"
+
+
+def test_a_template_is_told_apart_after_a_look_at_what_goes_where(client, reading, disks):
+    page = client.get(f"{disks}/split?place=2").text
+    assert "41 of the newest lines" in page  # the catalogue's example counts, too
+    assert "<script>alert" not in page
+    assert 'name="values" value="gone"' in page
+    assert "Tell them apart</button>" not in page, "nothing is chosen yet"
+    chosen = client.get(f"{disks}/split?place=2&values=gone&values=full&values=").text
+    assert re.findall(r'<code>(disk .*? now)</code></td><td class="number">(\d+)', chosen) == [
+        ("disk &lt;NUM&gt; of &lt;*&gt; is gone now", "10"),
+        ("disk &lt;NUM&gt; of &lt;*&gt; is full now", "11"),
+        ("disk &lt;NUM&gt; of &lt;*&gt; is &lt;*&gt; now", "20"),
+    ]
+    token = re.search(r'name="token" value="([0-9a-f]{64})"', chosen)[1]
+    said = {"token": token, "place": "2", "values": ["gone", "full"], "author": "ada"}
+    assert client.post(f"{disks}/split", data=said | {"token": "0" * 64}).status_code == 403
+    assert not reading.view.settings
+    done = client.post(f"{disks}/split", data=said).text
+    assert "by <code>gone</code>, <code>full</code>" in done
+    (split,) = reading.view.settings["web"].splits
+    assert (split.template, split.place, split.values) == ("d" * 16, 2, ("gone", "full"))
+    undone = client.post(f"{disks}/split/undo", data={"token": token, "author": "ada"}).text
+    assert "Tell it apart by a value" in undone
+    assert reading.view.settings["web"].splits == ()
+    assert client.post(f"{disks}/split/undo", data={"token": token, "author": "ada"}).status_code == 409
+
+
+def test_what_is_seen_before_is_what_the_parser_does(client, reading, disks):
+    over_http = f"/services/web/templates/{'d' * 16}/split"
+    shown = client.get(f"{over_http}?place=2&values=gone").json()
+    assert [(one["variable"], one["distinct"]) for one in shown["places"]] == [("<NUM>", 40), ("<*>", 1), ("<*>", 4)]
+    put = client.put(over_http, json={"place": 2, "values": ["gone", "gone"], "author": "ada"})
+    assert put.json()["values"] == ["gone"]
+    client.put(over_http, json={"place": 2, "values": ["gone"], "author": "ada"})
+    parser = Parser(reading.view.settings_of("web"))
+    parser.adopt(reading.view.templates["web"].values())
+    given = Lines.from_list("web", "logs.web", 0, range(40), [T0] * 40, [line.encode() for line in DISKS])
+    ids = [template_hex(one) for one in parser.parse(given).events.template_ids().tolist()]
+    (part,) = shown["parts"]
+    assert (ids.count(part["template"]), ids.count("d" * 16)) == (part["lines"], shown["rest"] - 1)
+    assert client.get(f"{over_http}?place=2&values=gone").json() == shown, "a split that is there is left out of it"
+    assert client.request("DELETE", f"{over_http}?author=ada").json()["values"] == ["gone"]
+
+
+def test_what_cannot_be_told_apart_is_said(client, reading, disks):
+    over_http = f"/services/web/templates/{'d' * 16}/split"
+    for body, words in (
+        ({"place": 3, "values": ["x"]}, "no variable number 3"),
+        ({"place": 2, "values": []}, "1 to 50"),
+        ({"place": 2, "values": [""]}, "1 to 200 characters"),
+        ({"place": 2, "values": ["x" * 201]}, "1 to 200 characters"),
+    ):
+        answer = client.put(over_http, json=body | {"author": "ada"})
+        assert (answer.status_code, words in answer.json()["detail"]) == (409, True), body
+    assert client.put(over_http, json={"place": -1, "values": ["x"], "author": "ada"}).status_code == 422
+    assert client.get(f"/ui/services/web/templates/{'f' * 16}/split").status_code == 404
+    assert client.get(f"{disks}/split?place=9").status_code == 200
+    assert "no variable place" in client.get(f"/ui/services/web/templates/{'e' * 16}/split").text
+    assert not reading.view.settings
 
 
 def test_bundles_are_listed_and_a_damaged_one_is_told(client, reading, tmp_path, monkeypatch):

@@ -9,13 +9,13 @@ import threading
 import time
 import urllib.request
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from contracts.records import BundlePointer, Detection, Settings, Statistic
+from contracts.records import BundlePointer, Detection, Settings, Statistic, Training, TrainingOutcome
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings, WebOptions
 from storage.broker import ensure_topics, producer
@@ -221,6 +221,31 @@ def test_known_services_begin_at_zero(metrics: Metrics) -> None:
         assert value(metrics, "detections_total", service="pay", detector=detector) == 0
     assert value(metrics, "lines_total", service="pay") == 0
     assert value(metrics, "bundle_refused", service="pay") == 0
+
+
+def test_trainings_are_counted_once_whoever_starts_anew(metrics: Metrics) -> None:
+    view = ControlView()
+
+    def told(number: int, outcome: TrainingOutcome) -> None:
+        record = Training(service="web", id=f"20260101T00000{number}-00000000", outcome=outcome)
+        view.apply(key_of(record), record.model_dump_json().encode())
+        metrics.control(view)
+
+    def counts(of: Metrics) -> list[float | None]:
+        return [value(of, "trainings_total", service="web", outcome=one) for one in get_args(TrainingOutcome)]
+
+    metrics.know("web")
+    assert counts(metrics) == [0, 0, 0, 0, 0]
+    for number, outcome in enumerate(("promoted", "refused", "failed", "cancelled", "failed", "asked")):
+        told(number, "asked")
+        told(number, outcome)
+    assert counts(metrics) == [6, 1, 1, 2, 1]
+    again = Metrics()
+    again.control(view)
+    assert counts(again) == counts(metrics)
+    view.apply("training/web/20260101T000000-00000000", None)
+    metrics.control(view)
+    assert counts(metrics) == [6, 1, 1, 2, 1]
 
 
 def test_a_pointer_that_scoring_does_not_follow_is_pending(metrics: Metrics) -> None:

@@ -1,11 +1,13 @@
 """Records of trainings: one whole record at any moment, cancelling, and what became of those that were killed."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,9 +15,11 @@ from contracts.retraining import RetrainingRequest
 from contracts.settings import AppSettings, HdfsOptions
 from models.learning import Passed
 from storage.archive import ArchiveFile
+from storage.broker import BrokerUnreachableError
 from storage.files import open_files
 from tests.machine import wait_until
 from training import runs as module
+from training import trainer
 from training.background import BusyError, start
 from training.learner import TrainingError
 from training.preparing import missing, sampled
@@ -182,3 +186,39 @@ def test_what_was_asked_for_and_is_not_there_is_said():
     assert said[0] == "The archive begins at 2026-01-01 10:00 UTC, later than asked"
     assert said[1].startswith("50 lines are missing in 1 places")
     assert list(missing([file(10, 0, 99), file(11, 100, 199)], start_ms + 10 * HOUR)) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (None, "promoted"),
+        (TrainingError("nothing is archived"), "failed"),
+        (CancelledError("cancelled by ada"), "cancelled"),
+        (KeyboardInterrupt(), "cancelled"),
+        ("worse", "refused"),
+    ],
+)
+def test_whoever_counts_is_told_what_came_of_a_training(settings, runs, monkeypatch, error, outcome):
+    told = []
+
+    class Writer(contextlib.nullcontext):
+        def __enter__(self):
+            return SimpleNamespace(put=told.append)
+
+    monkeypatch.setattr(trainer, "ControlWriter", lambda settings: Writer())
+    if error == "worse":
+        error = trainer.WorseError(SimpleNamespace(version="v", service="pay"), ["it raises more"])
+    run = runs.begin(RetrainingRequest(service="pay", author="ada"))
+    with contextlib.suppress(TrainingError, KeyboardInterrupt), trainer._counted(settings, run):
+        if error:
+            raise error
+    assert [(one.service, one.id, one.outcome) for one in told] == [("pay", run.id, "asked"), ("pay", run.id, outcome)]
+
+
+def test_a_training_goes_on_though_nobody_can_be_told_of_it(settings, runs, monkeypatch):
+    def away(settings):
+        raise BrokerUnreachableError("Kafka does not answer")
+
+    monkeypatch.setattr(trainer, "ControlWriter", away)
+    with trainer._counted(settings, runs.begin(RetrainingRequest(service="pay", author="ada"))):
+        pass

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from contracts.records import BundlePointer, Marker, Settings, Template, Verdict, VerdictValue
+from contracts.records import BundlePointer, Marker, Settings, Template, TemplateName, Verdict, VerdictValue
 from contracts.service import ServiceSettings
 from contracts.settings import AppSettings
 from storage.control import AnyControl, ControlView, ControlWriter, decode, key_of, read_control
@@ -50,6 +50,7 @@ def test_each_kind_finds_its_place() -> None:
         Settings(settings=ServiceSettings(service="web", format="hdfs")),
         pointer("20260101T000000-00000001"),
         Template(service="web", id=A, text="a <*>"),
+        TemplateName(service="web", id=A, name="ay"),
         verdict("confirmed"),
         Marker(job="main", submitted_ms=5),
     )
@@ -57,6 +58,7 @@ def test_each_kind_finds_its_place() -> None:
     assert view.settings_of("pay") == ServiceSettings(service="pay")
     assert view.pointers["web"].version == "20260101T000000-00000001"
     assert view.templates["web"][A].text == "a <*>"
+    assert (view.name_of("web", A), view.name_of("web", B), view.name_of("pay", A)) == ("ay", "", "")
     assert view.verdicts["web"][A, "d1"].value == "confirmed"
     assert view.markers["main"].submitted_ms == 5
     assert view.broken == 0
@@ -64,12 +66,15 @@ def test_each_kind_finds_its_place() -> None:
 
 def test_the_last_word_wins_and_a_tombstone_takes_it_back() -> None:
     view = applied(pointer("one"), pointer("two"), Template(service="web", id=A, text="a"), verdict("expected"))
+    view.apply(f"name/web/{A}", TemplateName(service="web", id=A, name="ay").model_dump_json().encode())
     assert view.pointers["web"].version == "two"
-    for key in ("bundle/web", f"template/web/{A}", f"verdict/web/{A}/d1", "settings/web", "marker/main", "bundle/none"):
+    known = (f"template/web/{A}", f"verdict/web/{A}/d1", f"name/web/{A}")
+    for key in ("bundle/web", *known, "settings/web", "marker/main", "bundle/none"):
         assert view.apply(key, None) is None
     assert not view.pointers
     assert not view.templates["web"]
     assert not view.verdicts["web"]
+    assert not view.name_of("web", A)
     assert view.broken == 0
 
 
