@@ -544,6 +544,9 @@ def bench_detection(
     window: Annotated[
         int, typer.Option("--window", min=2, help="Lines of a window, where there are no sessions.")
     ] = 100,
+    parser: Annotated[
+        str, typer.Option("--parser", help="Of hdfs: logcanary, drain3, or words: no parser.")
+    ] = "logcanary",
     all_models: Annotated[bool, typer.Option("--all", help="Every model that there is, which is the default.")] = False,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that share the runs; a core each.")] = 1,
     as_json: Json = False,
@@ -583,6 +586,7 @@ def bench_detection(
             seeds=seeds,
             protocol=protocols[protocol],
             window=window,
+            parser=parser,
             workers=workers,
             progress=state.say,
         )

@@ -3,6 +3,7 @@
 render("alerts.html", rows=[...])
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -42,7 +43,7 @@ def bars(counts: list[int]) -> list[tuple[int, int, int]]:
     return [(16 * number, 24 - height, height) for number, height in enumerate(heights)]
 
 
-def spark(counts: list[int]) -> str:
+def spark(counts: Sequence[float]) -> str:
     """The points of a line through counts, in a box of 96 by 20.
 
     >>> spark([0, 1, 2])

@@ -80,6 +80,7 @@ class ServicePages:
             pointer=pointer,
             advice=look.advice.get(service),
             vitals=look.services.get(service),
+            course=self._site.pulse.course(service),
             look=look,
             runs=self._runs().newest(service, SHOWN_RUNS),
             distribution=distribution(live, self._site.store.surprises(service)) if live else [],

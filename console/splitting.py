@@ -5,6 +5,8 @@ shown.parts[0].lines, shown.rest
 """
 
 from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from operator import itemgetter
 
 import numpy as np
 import polars as pl
@@ -23,6 +25,8 @@ from storage.broker import newest_records
 
 NEWEST_LINES = 2_000
 """Of the service's topic that are looked through."""
+MOST_RIVALS = 1_000
+"""Templates that a line may be instead of the one that is split."""
 SHOWN_VALUES = 20
 SHOWN_CHARACTERS = 300
 """Of an example line."""
@@ -122,13 +126,24 @@ def _place(number: int, variable: str, found: pl.DataFrame, lines: Sequence[str]
     return Place(place=number, variable=variable, distinct=len(counts), values=tuple(values))
 
 
-def _may_win(words: Sequence[str], whole: Sequence[str]) -> bool:
-    """Whether a line of the whole may be another template's: both share with it more words than they can differ in."""
-    if len(words) != len(whole):
-        return False
-    constant = [place for place, word in enumerate(whole) if "<" not in word]
-    enough = SIMILARITY * len(whole) - (len(whole) - len(constant))
-    return sum(words[place] == whole[place] for place in constant) >= enough
+def _rivals(catalogue: Iterable[Template], whole: Template) -> list[Template]:
+    """Templates that a line of the whole may be instead: both share with it more words than they can differ in.
+
+    Of very many the most alike: a service whose templates are all alike must not hold up the page.
+    """
+    words = whole.text.split()
+    constant = [place for place, word in enumerate(words) if "<" not in word]
+    enough = SIMILARITY * len(words) - (len(words) - len(constant))
+    aliases, found = list[Template](), list[tuple[int, Template]]()
+    for one in catalogue:
+        if one.alias_of:
+            aliases.append(one)
+            continue
+        theirs = one.text.split()
+        shared = sum(theirs[place] == words[place] for place in constant) if len(theirs) == len(words) else -1
+        if shared >= enough and shared >= 0:
+            found.append((shared, one))
+    return aliases + [one for _, one in nlargest(MOST_RIVALS, found, key=itemgetter(0))]
 
 
 def _lines_of(
@@ -142,7 +157,7 @@ def _lines_of(
         options.model_copy(update={"splits": tuple(one for one in options.splits if one.template != whole.id)}),
         fields=True,
     )
-    parser.adopt(one for one in catalogue if one.alias_of or _may_win(one.text.split(), whole.text.split()))
+    parser.adopt(_rivals(catalogue, whole))
     n = len(values)
     parsed = parser.parse(Lines.from_list(options.service, topic, 0, np.arange(n), np.zeros(n, np.int64), values))
     rows = pl.Series(np.flatnonzero(parsed.events.template_ids() == np.uint64(int(whole.id, 16))))

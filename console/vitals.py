@@ -10,8 +10,10 @@ says it where people look.
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 from console.advice import ExporterError, read_signs, samples, scrape
 from console.rendering import ago
@@ -20,6 +22,8 @@ from models.drift import Advice, advise
 
 KEPT_SECONDS = 5.0
 """A look is shown for so long before the exporter is asked again."""
+MINUTES, MINUTE_MS = 120, 60_000
+"""Looks that are kept, and the time between two of them."""
 STALLED_MS = 120_000
 UNARCHIVED = 10_000
 
@@ -66,6 +70,18 @@ class Vitals:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """How a service went, the oldest minute first; nothing of it outlives the console."""
+
+    since_ms: int
+    lines: list[float]
+    """A second."""
+    new_templates: list[float]
+    unknown: list[float]
+    """Percent of the hour's events."""
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """What the exporter said at one time."""
 
@@ -98,6 +114,7 @@ class Pulse:
         self._settings, self._clock, self._lock = settings, clock, threading.Lock()
         self.last = Look()
         """Without asking anybody."""
+        self._minutes: deque[Look] = deque(maxlen=MINUTES)
 
     def look(self) -> Look:
         """A look that is a few seconds old at most; where the exporter is away, that is the trouble."""
@@ -106,9 +123,31 @@ class Pulse:
             if now - self.last.at_ms >= KEPT_SECONDS * 1000:
                 try:
                     self.last = looked(scrape(self._settings), now, self.last)
+                    if not self._minutes or now - self._minutes[-1].at_ms >= MINUTE_MS:
+                        self._minutes.append(self.last)
                 except ExporterError as error:
                     self.last = Look(at_ms=now, trouble={"": (str(error),)})
             return self.last
+
+    def course(self, service: str) -> Course | None:
+        """How a service went, a figure a minute; None where it was not seen twice."""
+        with self._lock:
+            seen = [(look.at_ms, look.services[service]) for look in self._minutes if service in look.services]
+        if len(seen) < 2:
+            return None
+        pairs = list(pairwise(seen))
+        seconds = [max(1.0, (later - sooner) / 1000) for (sooner, _), (later, _) in pairs]
+        return Course(
+            since_ms=seen[0][0],
+            lines=[_more(one.lines, two.lines) / t for ((_, one), (_, two)), t in zip(pairs, seconds, strict=True)],
+            new_templates=[_more(one.templates, two.templates) for (_, one), (_, two) in pairs],
+            unknown=[100 * one.unknown for _, one in seen[1:]],
+        )
+
+
+def _more(before: float, now: float) -> float:
+    """What a count grew by; where it fell its owner began anew."""
+    return now - before if now >= before else now
 
 
 def looked(text: str, now_ms: int, before: Look) -> Look:

@@ -10,6 +10,7 @@ without times have no chronological one.
 
 import gzip
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 from parsing.parser import Parser
 from training.evaluate import Labelled, batches, service_settings, whole_sessions
 from training.learner import TrainingError
+from training.other_parsers import PARSERS, Parse
 from training.simple import Line
 
 How = Literal["chronological", "given", "random"]
@@ -118,6 +120,10 @@ CARDS: Mapping[str, Card] = {
         ("chronological", "random"),
     ),
 }
+OURS = "logcanary"
+"""The name of our own parser."""
+_HEADER = re.compile(r"^\d{6} \d{6} \d+ \w+ \S+: ")
+"""Date, time, thread, level and component of a line of HDFS."""
 WHOLE_100K = "hdfs_1.0_tar"
 """Where HDFS_100k is published in two folders, the one that has all anomalies on the learnt side."""
 WINDOW = 100
@@ -132,6 +138,8 @@ class DataSet:
     folder: Path
     window: int = WINDOW
     """Lines of a window, where it has no sessions."""
+    parser: str = OURS
+    """What makes templates of raw lines: ours, or one of ``training.other_parsers``."""
 
     @property
     def card(self) -> Card:
@@ -177,6 +185,10 @@ class DataSet:
             return Split(learnt, tested, more | texts)
         whole = Labelled.read(self.folder)
         cut = int(len(whole.blocks) * share)
+        if self.parser != OURS:
+            parse = PARSERS[self.parser]()
+            first, _ = _parsed_by(parse, whole.part(0, cut))
+            return Split(first, *_parsed_by(parse, whole.part(cut, len(whole.blocks))))
         learnt, texts = _parsed(parser, whole.part(0, cut), self.name)
         tested, more = _parsed(parser, whole.part(cut, len(whole.blocks)), self.name)
         return Split(learnt, tested, more | texts)
@@ -201,22 +213,28 @@ class DataSet:
         return _GIVEN[self.name](self.folder, self.name)
 
 
-def read(name: str, folder: Path, window: int = WINDOW) -> DataSet:
+def read(name: str, folder: Path, window: int = WINDOW, parser: str = OURS) -> DataSet:
     """Point at a data set.
 
     Args:
         name: of ``CARDS``.
         folder: where its files lie.
         window: lines of a window, where it has no sessions.
+        parser: ours or one of ``training.other_parsers``.
 
     Raises:
-        TrainingError: there is no such data set, or no such folder.
+        TrainingError: there is no such data set, parser or folder, or nothing of it is parsed in this way.
     """
+    if parser != OURS and (parser not in PARSERS or name != "hdfs"):
+        raise TrainingError(
+            f"--parser {parser} of {name}: --parser takes {', '.join([OURS, *PARSERS])}, "
+            "and other data sets than hdfs have no raw lines, or no other parser yet"
+        )
     if name not in CARDS:
         raise TrainingError(f"No data set {name!r}: --dataset takes {', '.join(CARDS)}")
     if not folder.is_dir():
         raise TrainingError(f"{folder} is no folder: --data names the folder of {name} ({CARDS[name].files})")
-    return DataSet(name, folder, window)
+    return DataSet(name, folder, window, parser)
 
 
 def faults(split: Split) -> dict[str, int | float]:
@@ -256,6 +274,16 @@ def _parsed(parser: Parser, labelled: Labelled, service: str) -> tuple[Side, dic
     parts = np.split(whole.templates, whole.starts[1:-1])
     named = [(block.name, tuple(parts[number[block.name]].tolist())) for block in labelled.blocks]
     texts = {int(template.id, 16): template.text for one in parsed for template in one.new_templates}
+    return Side.of(named, [block.anomalous for block in labelled.blocks]), texts
+
+
+def _parsed_by(parse: Parse, labelled: Labelled) -> tuple[Side, Mapping[int, str]]:
+    """The same by another parser, of what comes behind a line's header."""
+    ids, texts = parse([_HEADER.sub("", line.decode()) for line in labelled.lines])
+    found = [list[int]() for _ in labelled.blocks]
+    for owner, template in zip(labelled.owners, ids, strict=True):
+        found[owner].append(template)
+    named = [(block.name, tuple(line)) for block, line in zip(labelled.blocks, found, strict=True)]
     return Side.of(named, [block.anomalous for block in labelled.blocks]), texts
 
 

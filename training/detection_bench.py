@@ -23,7 +23,7 @@ import numpy as np
 
 from contracts.service import BudgetOptions
 from models.learning import HELD_BACK, Say
-from training.datasets import WINDOW, DataSet, Flags, How, Side, Split, faults, read
+from training.datasets import OURS, WINDOW, DataSet, Flags, How, Side, Split, faults, read
 from training.field import KINDS, SUPERVISED
 from training.learner import TrainingError
 from training.measures import average_precision, measures, precision_at
@@ -53,6 +53,7 @@ def bench_detection(
     seeds: int = 5,
     protocol: Protocol = "strict",
     window: int = WINDOW,
+    parser: str = OURS,
     workers: int = 1,
     progress: Say = lambda words: None,
 ) -> dict[str, Any]:
@@ -67,6 +68,7 @@ def bench_detection(
         seeds: random splits that are drawn; on another split, runs of a model that draws (others run once).
         protocol: *strict* or *leaky*.
         window: lines of a window, where the data set has no sessions.
+        parser: of raw lines, where the data set has them (``training.other_parsers``).
         workers: processes among which the runs are divided; seconds are true where each has a core of its own.
         progress: is told what goes on.
 
@@ -87,7 +89,7 @@ def bench_detection(
     unknown = sorted(set(models) - set(KINDS))
     if unknown:
         raise TrainingError(f"No model {', '.join(unknown)}: --models takes {', '.join(KINDS)}")
-    source = read(name, data, window)
+    source = read(name, data, window, parser)
     how = split or ("random" if protocol == "leaky" else source.card.splits[0])
     begun = time.perf_counter()
     splits = Splits(source, how, share)
@@ -116,6 +118,8 @@ def bench_detection(
         "seconds": time.perf_counter() - begun,
         "workers": workers,
         "protocol": protocol,
+        "parser": parser,
+        "templates": len({one for line in (*first.learnt.lines, *first.tested.lines) for one in line}),
         "learnt_sessions": len(first.learnt),
         "sessions": len(first.tested),
         "anomalies": int(first.tested.truth.sum()),

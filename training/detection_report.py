@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from training.datasets import OURS
 from training.supervised import BAR
 
 Figures = Mapping[str, Any]
@@ -79,6 +80,8 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
             continue
         learnt = "" if figures["split"] == "given" else f"{figures['share']:.0%} learnt, ".replace("%", " %")
         name = "-".join((figures["dataset"], figures["split"], f"{figures['share'] * 100:.0f}", figures["protocol"]))
+        if figures.get("parser", OURS) != OURS:
+            name, learnt = f"{name}-{figures['parser']}", f"{learnt}parsed by {figures['parser']}, "
         plots[f"{name}-f1.svg"] = bars(figures)
         plots[f"{name}-pr.svg"] = scatter(figures)
         page += [

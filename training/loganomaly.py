@@ -24,7 +24,7 @@ from models.vocabulary import FIRST_INDEX
 from training import next_event
 from training.next_event import UNITS, NextEvent, Prefixes, cell, graph_of, lstm_node, lstm_tensors, shares_of, uniform
 from training.simple import Numbers
-from training.words import TemplateVectors, words_of
+from training.words import TemplateVectors, counted, words_of
 
 ORDER, COUNTS = 0, 1
 """The two LSTMs, a layer each."""
@@ -109,12 +109,11 @@ def fit(
 def vectors_of(learnt: Counted, texts: Sequence[str]) -> Numbers:
     """Vectors [V, E] of the entries' texts, from which of them stood next to each other in the windows learnt."""
     entries = range(len(texts))
-    met = np.zeros((len(texts), len(texts)))
     last, came = learnt.contexts[:, -1] - FIRST_INDEX, learnt.targets - FIRST_INDEX
     beside = last >= 0
-    np.add.at(met, (last[beside], came[beside]), learnt.counts[beside])
-    met += met.T
-    np.add.at(met, (came, came), learnt.counts)
+    one, other, times = last[beside], came[beside], learnt.counts[beside]
+    rows, columns = np.concatenate([one, other, came]), np.concatenate([other, one, came])
+    met = counted(rows, columns, np.concatenate([times, times, learnt.counts]), (len(texts), len(texts)))
     return TemplateVectors.of_neighbours(entries, met, told_apart(texts)).of(entries)
 
 

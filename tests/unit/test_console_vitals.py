@@ -87,6 +87,35 @@ def test_the_exporter_is_asked_seldom_and_its_absence_is_told(tmp_path, monkeypa
     assert asked == [NOW, NOW + 5_000]
 
 
+def test_the_course_has_a_figure_a_minute_and_a_count_that_fell_began_anew(tmp_path, monkeypatch):
+    minutes = [
+        {"lines": 600, "templates": 10, "fit_unknown_ratio": 0.0},
+        {"lines": 1_200, "templates": 14, "fit_unknown_ratio": 0.25},
+        {"lines": 60, "templates": 3, "fit_unknown_ratio": 0.5},
+    ]
+    now = [NOW]
+    monkeypatch.setattr(vitals, "scrape", lambda settings: exported(**minutes[(now[0] - NOW) // 60_000]))
+    pulse = Pulse(alone(tmp_path), lambda: now[0])
+    for _ in range(36):  # every five seconds
+        pulse.look()
+        now[0] += 5_000
+        if now[0] == NOW + 60_000:
+            assert pulse.course("pay") is None, "one look says nothing of a course"
+    course = pulse.course("pay")
+    assert (course.since_ms, course.lines, course.new_templates) == (NOW, [10.0, 1.0], [4.0, 3.0])
+    assert course.unknown == [25.0, 50.0]
+    assert pulse.course("web") is None
+    store = Store(tmp_path / "console.db")
+    pages = Pages(alone(tmp_path), store, Reading(store))
+    pages.site.pulse = pulse
+    now[0] -= 5_000
+    with TestClient(create(alone(tmp_path), pages), base_url="http://127.0.0.1:8080") as client:
+        page = client.get("/ui/services/pay").text
+    assert "New templates a minute" in page
+    assert page.count("<polyline") == 3
+    store.close()
+
+
 def test_the_pages_show_it_escaped(tmp_path, monkeypatch):
     store = Store(tmp_path / "console.db")
     text = exported(lines=1, templates=1_234, scoring_lag_lines=7, fit_alarms_per_day=3.5, fit_budget_per_day=5)

@@ -257,6 +257,17 @@ def test_faults_are_counted():
     }
 
 
+def test_another_parser_makes_other_templates_of_the_same_blocks(data_dir):
+    ours, other = (read("hdfs", data_dir / "hdfs", parser=one).split("chronological") for one in ("logcanary", "words"))
+    for side in ("learnt", "tested"):
+        one, two = getattr(ours, side), getattr(other, side)
+        assert one.names == two.names
+        assert (one.truth == two.truth).all()
+        assert [len(line) for line in one.lines] == [len(line) for line in two.lines]
+    assert "Deleting block <*> file <*>" in other.texts.values()
+    assert set(other.texts) == {one for line in (*other.learnt.lines, *other.tested.lines) for one in line}
+
+
 def test_a_random_split_depends_on_its_seed_alone_and_loses_nothing(shop):
     source = read("openstack", shop)
     one, again, other = (source.split("random", 0.5, seed) for seed in (0, 0, 1))
@@ -327,6 +338,9 @@ def test_hdfs_is_split_by_first_lines(data_dir):
         (["--dataset", "openstack", "--split", "nightly"], "--split takes"),
         (["--dataset", "openstack", "--protocol", "kind"], "--protocol takes"),
         (["--dataset", "openstack", "--models", "ngram,oracle"], "No model oracle"),
+        (["--dataset", "openstack", "--parser", "drain3"], "other data sets than hdfs have no raw lines"),
+        (["--dataset", "hdfs", "--parser", "spell"], "--parser takes logcanary, drain3, words"),
+        (["--dataset", "openstack", "--models", "ngram", "--all"], "--all and --models together"),
         (["--dataset", "hadoop"], "hadoop_train is missing"),
     ],
 )
