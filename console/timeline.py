@@ -69,7 +69,10 @@ def timeline(options: ServiceSettings, found: Detection, lines: Sequence[tuple[i
     first, last = min(times), max(times)
     if len(mine) < 2:
         return None
-    places = [round(WIDTH * (one - first) / max(1, last - first)) for one in times]
+    if last > first:
+        places = [round(WIDTH * (one - first) / (last - first)) for one in times]
+    else:  # their times tell no difference: in their order
+        places = [round(WIDTH * number / (len(times) - 1)) for number in range(len(times))]
     dots = [
         Dot(place, time, text[:TITLE_CHARACTERS], number == at)
         for number, (place, time, (_, text)) in enumerate(zip(places, times, mine, strict=True))

@@ -183,11 +183,11 @@ def test_50_000_alerts_are_no_burden_on_any_page(store, client, reading, tmp_pat
     services = ["/ui/services", *(f"/ui/services/{name}" for name in below)]
     for address in (*alerts, *alert, *services, "/ui/audit", "/ui/try", "/ui/health"):
         taken = []
-        for _ in range(8):
+        for _ in range(20):
             began = time.process_time()  # the machine may have other work; the page is to be cheap
             assert client.get(address).status_code == 200, address
             taken.append(time.process_time() - began)
-        assert statistics.quantiles(taken, n=20)[18] < 0.2, address
+        assert statistics.quantiles(taken, n=20, method="inclusive")[18] < 0.2, address
 
 
 # -- the pages -------------------------------------------------------------------------------------------------------
@@ -603,7 +603,7 @@ def test_a_line_without_session_is_among_those_of_its_partition():
     assert first.gap is None
     assert "this one is the first" in first.words
     same = timeline(options, found(0, offset=1, session=""), [(n, kept[0][1]) for n in range(3)])
-    assert {dot.x for dot in same.dots} == {0}
+    assert [dot.x for dot in same.dots] == [0, WIDTH // 2, WIDTH], "in their order"
     assert timeline(options, found(0, offset=0, session=""), kept[:1]) is None
     assert timeline(options, found(0, offset=0, kind="trace"), kept) is None
     assert len(timeline(options, found(0, offset=9, session="w1"), kept).dots) == 9 + AFTER + 1, "no line names it"
