@@ -13,9 +13,10 @@ from cli.shell import ProblemError, Shell, moment, shell
 from cli.triage import user
 
 if TYPE_CHECKING:
+    from cli.remote import Remote
     from contracts.bundle import Manifest
     from contracts.records import BundlePointer
-    from contracts.retraining import RetrainingRequest
+    from contracts.retraining import Run
     from models.registry import Registry
 
 models_app = Commands(no_args_is_help=True, help="Bundles in the registry, and which of them is live.")
@@ -60,6 +61,7 @@ def train(
       logcanary prepare --name tonight && logcanary train --service pay --prepared tonight
       logcanary train --service pay --recalibrate --from 2026-01-31
     """
+    from cli.remote import remote
     from contracts.retraining import RetrainingRequest
 
     state = shell(context)
@@ -78,8 +80,17 @@ def train(
         recalibrate=recalibrate,
         insist=insist,
     )
+    if (console := remote(state)) is not None:
+        asked = console.train(request)
+        if detach:
+            _asked_for(state, asked, as_json)
+        else:
+            _followed(state, console, asked, as_json)
+        return
     if detach:
-        _detached(state, request, as_json)
+        from training.background import start
+
+        _asked_for(state, start(state.settings, request), as_json)
         return
     from training.trainer import train as run
 
@@ -101,15 +112,26 @@ def _span(text: str) -> tuple[int, int]:
     return from_ms, to_ms
 
 
-def _detached(state: Shell, request: "RetrainingRequest", as_json: bool) -> None:
-    from training.background import start
-
-    run = start(state.settings, request)
+def _asked_for(state: Shell, run: "Run", as_json: bool) -> None:
     if as_json or state.json:
         state.emit(run)
         return
     state.out.print(run.id, markup=False)
-    state.say(f"Training {run.id} of {request.service} runs: `logcanary trainings show -s {request.service} {run.id}`.")
+    service = run.request.service
+    state.say(f"Training {run.id} of {service} runs: `logcanary trainings show -s {service} {run.id}`.")
+
+
+def _followed(state: Shell, console: "Remote", run: "Run", as_json: bool) -> None:
+    """Wait for a training that the console runs, and say what came of it."""
+    from cli.trainings import follow
+
+    run = follow(state, console, run, shown=not (as_json or state.json))
+    if as_json or state.json:
+        state.emit(run)
+    if run.state != "done":
+        raise ProblemError(f"training {run.id} is {run.state}: {run.error or run.message}")
+    if not (as_json or state.json):
+        state.out.print(run.version, markup=False)
 
 
 def _learnt(manifest: "Manifest") -> str:
@@ -129,12 +151,19 @@ def list_models(context: typer.Context, service: SomeService = None, as_json: Js
       logcanary models list
       logcanary models list --service pay --json
     """
+    from cli.remote import remote
+
     state = shell(context)
-    registry, pointers = _registry(state)
     rows: list[dict[str, Any]] = []
-    for name in [service] if service else _services(state):
-        live = pointers[name].version if name in pointers else ""
-        rows += [{"service": name, "version": version, "live": version == live} for version in registry.versions(name)]
+    if (console := remote(state)) is not None:
+        for name in [service] if service else console.services():
+            live = console.live(name)
+            rows += [{"service": name, "version": one, "live": one == live} for one in console.versions(name)]
+    else:
+        registry, pointers = _registry(state)
+        for name in [service] if service else _services(state):
+            live = pointers[name].version if name in pointers else ""
+            rows += [{"service": name, "version": one, "live": one == live} for one in registry.versions(name)]
     if as_json or state.json:
         state.emit(rows)
         return
@@ -224,9 +253,15 @@ def promote(
     Example:
       logcanary models promote --service pay 20260131T080000-1a2b3c4d --reason 'roll back'
     """
+    from cli.remote import remote
     from models.promotion import make_live
 
     state = shell(context)
+    if (console := remote(state)) is not None:
+        chosen = full_version(console.versions(service), service, version)
+        said = _said(console, author, reason)
+        _moved(state, console.move(service, f"models/{chosen}/promotion", said))
+        return
     registry, _ = _registry(state)
     chosen = full_version(registry.versions(service), service, version)
     _moved(state, make_live(state.settings, registry, service, chosen, author or user(), reason))
@@ -245,9 +280,13 @@ def rollback(
     Example:
       logcanary models rollback --service pay --reason 'too many alarms since noon'
     """
+    from cli.remote import remote
     from models.promotion import roll_back
 
     state = shell(context)
+    if (console := remote(state)) is not None:
+        _moved(state, console.move(service, "rollback", _said(console, author, reason)))
+        return
     registry, _ = _registry(state)
     _moved(state, roll_back(state.settings, registry, service, author or user(), reason))
 
@@ -281,18 +320,28 @@ def budget(
       logcanary models budget --service pay --alerts-per-day 5 --reason 'too many since noon'
       logcanary models budget --service pay --bar session=14.5
     """
+    from cli.remote import remote
     from models.promotion import change_budget
 
     state = shell(context)
-    registry, _ = _registry(state)
     bars = dict(_bar(text) for text in bar or ())
-    pointer = change_budget(
-        state.settings, registry, service, author or user(), reason, rate=rate, alerts_per_day=alerts, bars=bars
-    )
+    if (console := remote(state)) is not None:
+        wanted = {"false_alarm_rate": rate, "alerts_per_day": alerts, "bars": bars}
+        pointer = console.move(service, "budget", _said(console, author, reason) | wanted)
+    else:
+        registry, _ = _registry(state)
+        pointer = change_budget(
+            state.settings, registry, service, author or user(), reason, rate=rate, alerts_per_day=alerts, bars=bars
+        )
     if as_json or state.json:
         state.emit(pointer)
         return
     state.out.print(pointer.version, markup=False)
+
+
+def _said(console: "Remote", author: str, reason: str) -> dict[str, object]:
+    """Who and why, as the console is told; whom it knows by a token needs no name."""
+    return {"author": author or ("" if console.has_token else user()), "reason": reason}
 
 
 def _bar(text: str) -> tuple[str, float]:

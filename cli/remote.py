@@ -20,7 +20,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from cli.shell import ProblemError, Shell
 
 if TYPE_CHECKING:
-    from contracts.records import Detection, Verdict
+    from contracts.records import BundlePointer, Detection, Verdict
+    from contracts.retraining import RetrainingRequest, Run
     from contracts.settings import WebOptions
     from storage.control import ControlView
 
@@ -111,6 +112,57 @@ class Remote:
                     record = kind.model_validate(one)
                     view.apply(key_of(record), record.model_dump_json().encode())
         return view
+
+    def versions(self, service: str) -> list[str]:
+        """The bundles of a service, the newest last."""
+        return [one["version"] for one in self._models(service)]
+
+    def live(self, service: str) -> str:
+        """The version that is live; empty: none."""
+        return next((one["version"] for one in self._models(service) if one["live"]), "")
+
+    def services(self) -> list[str]:
+        """Every service seen."""
+        return sorted(one["service"] for one in self.ask("GET", "/services"))
+
+    def move(self, service: str, path: str, said: Mapping[str, object]) -> "BundlePointer":
+        """Move a service's pointer: ``rollback``, ``budget`` or ``models/VERSION/promotion``."""
+        from contracts.records import BundlePointer
+
+        return BundlePointer.model_validate(self.ask("POST", f"/services/{quote(service)}/{path}", said))
+
+    def train(self, request: "RetrainingRequest") -> "Run":
+        """Ask for a training, in a process of the console's."""
+        from contracts.retraining import Run, Wanted
+
+        said = request.model_dump(mode="json", include=set(Wanted.model_fields) - {"author"})
+        who = {} if self.has_token else {"author": request.author}
+        return Run.model_validate(self.ask("POST", self._trainings(request.service), said | who))
+
+    def newest(self, service: str, most: int | None = None) -> "list[Run]":
+        """Trainings, the newest first; as ``training.runs.Runs``."""
+        from contracts.retraining import Run
+
+        return [Run.model_validate(one) for one in self.ask("GET", self._trainings(service))][:most]
+
+    def get(self, service: str, training: str) -> "Run":
+        """One training."""
+        from contracts.retraining import Run
+
+        return Run.model_validate(self.ask("GET", f"{self._trainings(service)}/{quote(training)}"))
+
+    def cancel(self, service: str, training: str, author: str) -> "Run":
+        """Ask a training to stop."""
+        from contracts.retraining import Run
+
+        who = {} if self.has_token else {"author": author}
+        return Run.model_validate(self.ask("DELETE", f"{self._trainings(service)}/{quote(training)}", **who))
+
+    def _models(self, service: str) -> Any:  # noqa: ANN401
+        return self.ask("GET", f"/services/{quote(service)}/models")
+
+    def _trainings(self, service: str) -> str:
+        return f"/services/{quote(service)}/retraining"
 
     def say(self, detection: str, said: Mapping[str, object]) -> "Verdict":
         """Say what a detection is."""

@@ -13,6 +13,7 @@ from cli.shell import ProblemError, Shell, shell
 from cli.triage import user
 
 if TYPE_CHECKING:
+    from cli.remote import Remote
     from contracts.retraining import Run
     from training.runs import Runs
 
@@ -60,7 +61,7 @@ def show(
     *,
     service: Service,
     training: Id = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Until it is over.")] = False,
+    until_over: Annotated[bool, typer.Option("--follow", "-f", help="Until it is over.")] = False,
     as_json: Json = False,
 ) -> None:
     """Show how far a training is, or what came of it: the look at its lines, and the gate's comparison.
@@ -72,12 +73,8 @@ def show(
     state = shell(context)
     runs = _runs(state)
     run = _found(runs, service, training)
-    if follow:
-        with state.progress(100, "Training", "%", shown=not (as_json or state.json)) as bar:
-            while run.is_active:
-                bar.to(100 * _share(run), f"{run.stage}: {run.message}")
-                time.sleep(FOLLOW_SECONDS)
-                run = runs.get(service, run.id)
+    if until_over:
+        run = follow(state, runs, run, shown=not (as_json or state.json))
     if as_json or state.json:
         state.emit(run)
         return
@@ -95,6 +92,16 @@ def cancel(context: typer.Context, *, service: Service, training: Id = None) -> 
     runs = _runs(state)
     run = runs.cancel(service, _found(runs, service, training).id, user())
     state.say(f"Training {run.id} of {service} is asked to stop.")
+
+
+def follow(state: Shell, runs: "Runs | Remote", run: "Run", *, shown: bool) -> "Run":
+    """Wait until a training is over; ``shown``: with a bar."""
+    with state.progress(100, "Training", "%", shown=shown) as bar:
+        while run.is_active:
+            bar.to(100 * _share(run), f"{run.stage}: {run.message}")
+            time.sleep(FOLLOW_SECONDS)
+            run = runs.get(run.request.service, run.id)
+    return run
 
 
 def _share(run: "Run") -> float:
@@ -133,7 +140,7 @@ def _print(state: Shell, run: "Run") -> None:
         state.out.print(rows_table(rows))
 
 
-def _found(runs: "Runs", service: str, training: str | None) -> "Run":
+def _found(runs: "Runs | Remote", service: str, training: str | None) -> "Run":
     from training.runs import UnknownRunError
 
     if training is None:
@@ -147,7 +154,8 @@ def _found(runs: "Runs", service: str, training: str | None) -> "Run":
         raise ProblemError(str(error)) from None
 
 
-def _runs(state: Shell) -> "Runs":
+def _runs(state: Shell) -> "Runs | Remote":
+    from cli.remote import remote
     from training.runs import Runs
 
-    return Runs.of(state.settings)
+    return remote(state) or Runs.of(state.settings)

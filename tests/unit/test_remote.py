@@ -16,11 +16,13 @@ from console.access import digest
 from console.pages import Pages
 from contracts.records import Template
 from contracts.settings import WebOptions
+from models import promotion
 from models.drift import Advice
 from storage.control import ControlView, key_of
 from tests.machine import wait_until
 from tests.unit.test_console import alone
-from tests.unit.test_console_pages import Reading, Store, Writer
+from tests.unit.test_console_pages import Reading, Store, Writer, live
+from training.runs import Runs
 
 TOKEN = "a token that nobody else may see"
 KIND = {"template_text": "disk <NUM> is full", "line": "disk 7 is full"}
@@ -129,6 +131,55 @@ def test_services_are_listed(site, monkeypatch):
     assert "the templates are unknown" in both(flags, "services")
     rows = json.loads(both(flags, "services", "--json"))
     assert [(one["service"], one["retrain"]) for one in rows] == [("pay", True), ("web", False)]
+
+
+def test_bundles_are_listed_and_moved(site, tmp_path, monkeypatch):
+    flags, reading = site
+    first = live(reading, tmp_path).manifest.version
+    for module in (api, promotion):
+        monkeypatch.setattr(module, "read_control", lambda settings: reading.view)
+    monkeypatch.setattr(promotion, "ControlWriter", lambda settings: Writer(reading))
+    asked = ("-s", "shop", *flags)
+    rows = json.loads(run("models", "list", "--json", *asked).stdout)
+    assert rows == [{"service": "shop", "version": first, "live": True}]
+    assert json.loads(run("models", "budget", "--rate", "0.001", "--json", *asked).stdout)["reason"] == "budget"
+    second = reading.view.pointers["shop"]
+    assert second.version != first
+    assert second.author == ("ada" if "LOGCANARY_TOKEN" in remote.os.environ else second.author) != ""
+    assert first in run("models", "rollback", "--reason", "too many", *asked).stderr
+    assert (reading.view.pointers["shop"].version, reading.view.pointers["shop"].reason) == (first, "too many")
+    assert second.version in run("models", "promote", second.version[:-1], "--reason", "back", *asked).stderr
+    assert reading.view.pointers["shop"].version == second.version
+    assert run("models", "promote", "2020", *asked).exit_code == 1
+
+
+def test_trainings_are_asked_for_followed_and_cancelled(site, tmp_path, monkeypatch):
+    flags, _ = site
+    runs = Runs.of(alone(tmp_path))
+    begun = []
+
+    def start(settings, request):
+        begun.append(runs.begin(request))
+        return begun[-1]
+
+    monkeypatch.setattr(api, "start", start)
+    asked = ("-s", "pay", *flags)
+    done = run("train", "--reason", "release", "--most-lines", "1000", "--detach", *asked)
+    assert done.stdout.strip() == begun[0].id, done.stderr
+    assert (begun[0].request.reason, begun[0].request.most_lines) == ("release", 1000)
+    (listed,) = json.loads(run("trainings", "list", "--json", *asked).stdout)
+    assert listed["id"] == begun[0].id
+    assert run("trainings", "cancel", *asked).exit_code == 0
+    who = runs.cancelled_by(begun[0])
+    assert who == ("ada" if "LOGCANARY_TOKEN" in remote.os.environ else who) != ""
+    for state, version, code in (("done", "20260101T000000-00000000", 0), ("failed", "", 1)):
+        monkeypatch.setattr(
+            api,
+            "start",
+            lambda *_, state=state, version=version: begun[0].model_copy(update={"state": state, "version": version}),
+        )
+        told = run("train", *asked)
+        assert (told.exit_code, told.stdout.strip()) == (code, version)
 
 
 @pytest.mark.parametrize("site", [True], indirect=True)
