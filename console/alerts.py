@@ -1,6 +1,6 @@
 """What the pages show and take, as JSON: alerts and verdicts, lines, budgets, templates, the audit trail."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Query, Request
 from pydantic import Field
@@ -11,15 +11,27 @@ from console.budgets import Preview
 from console.pages import Pages
 from console.saying import Say
 from console.service_pages import Amount, Unit
+from console.settings_pages import changed_words
 from console.site import Service, now_ms
 from console.splitting import SplitPreview
 from console.store import PAGE, Row, cursor
 from console.store import Query as Asked
 from console.template_pages import NOTHING, Values, Where, apart_words
+from console.tuning import Change, changes, usable
 from contracts.base import Record
 from contracts.records import Deed, Detection, Template, TemplateId, TemplateName, Verdict
-from contracts.service import SplitOptions
+from contracts.service import ServiceSettings, SplitOptions
 from models.alerts import Alert
+
+
+class Wished(Record):
+    """A service's settings, as they are to be."""
+
+    author: str = Field(default="", max_length=100)
+    settings: dict[str, Any] = Field(
+        examples=[{"session": {"by": "identifier"}, "budget": {"false_alarm_rate": 0.001}}]
+    )
+    """What differs from the defaults."""
 
 
 class Listed(Record):
@@ -194,12 +206,30 @@ def add_to(app: FastAPI, pages: Pages) -> None:
         return pages.services.preview(service, unit, amount)
 
     _templates(app, pages)
+    _settings(app, pages)
 
     @app.get("/audit", tags=["audit"])
     def audit(after: Annotated[str, Query(max_length=100)] = "") -> Deeds:
         """Who did what, the latest first; 50 at a time; for admins."""
         deeds, more = pages.people.deeds(after)
         return Deeds(deeds=tuple(deeds), after=more)
+
+
+def _settings(app: FastAPI, pages: Pages) -> None:
+    @app.get("/services/{service}/settings", tags=["services"])
+    def settings(service: Service) -> ServiceSettings:
+        """The settings in force."""
+        return pages.site.reading.view.settings_of(service)
+
+    @app.put("/services/{service}/settings", tags=["services"])
+    def set_them(request: Request, service: Service, asked: Wished) -> list[Change]:
+        """Set them; what differs from before is answered. 422 where they cannot be used."""
+        before = pages.site.reading.view.settings_of(service)
+        wanted = usable(asked.settings | {"service": service})
+        found = changes(before, wanted)
+        acting(request, asked.author, changed_words(found))
+        pages.settings.put(wanted)
+        return found
 
 
 def _templates(app: FastAPI, pages: Pages) -> None:

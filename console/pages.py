@@ -9,6 +9,7 @@ from console.people_pages import PeoplePages
 from console.reading import Reading
 from console.rendering import HERE
 from console.service_pages import ServicePages
+from console.settings_pages import SettingsPages
 from console.site import Site, with_headers
 from console.store import Store
 from console.template_pages import TemplatePages
@@ -28,13 +29,14 @@ class Pages:
         self.site = Site(settings, store, reading)
         self.alerts, self.services = AlertPages(self.site), ServicePages(self.site)
         self.templates, self.people = TemplatePages(self.site), PeoplePages(self.site)
+        self.settings = SettingsPages(self.site)
 
     def add_to(self, app: FastAPI) -> None:
         """Serve them."""
         app.mount("/static", StaticFiles(directory=HERE / "static"))
         app.middleware("http")(with_headers)
         app.add_api_route("/", _first, methods=["GET"], include_in_schema=False, response_class=RedirectResponse)
-        for group in (self.alerts, self.services, self.templates, self.people):
+        for group in (self.alerts, self.services, self.settings, self.templates, self.people):
             for methods, routes in (("GET", group.views), ("POST", group.acts)):
                 for path, page in routes.items():
                     app.add_api_route(

@@ -11,6 +11,7 @@ from console.access import AccessError, TooManyTriesError
 from console.advice import ExporterError
 from console.catalogue import CatalogueError
 from console.rendering import render
+from console.tuning import SettingsError
 from models.bundle import BundleError
 from models.learning import LearnError
 from models.promotion import PromotionError
@@ -27,6 +28,7 @@ STATUS: dict[type[Exception], tuple[int, str]] = {
     TrainingError: (409, "training"),
     PromotionError: (409, "not promoted"),
     BundleError: (422, "bundle"),
+    SettingsError: (422, "settings"),
     CatalogueError: (409, "not in the catalogue"),
     LearnError: (422, "nothing to learn from"),
     StorageError: (503, "storage"),

@@ -142,7 +142,8 @@ def test_axe_finds_no_grave_fault(site, scheme, monkeypatch):
     with chromium(color_scheme=scheme, bypass_csp=True) as browser:
         page = browser.new_page()
         service = "/ui/services/web"
-        services = ("/ui/services", service, f"{service}/templates", TEMPLATE, f"{TEMPLATE}/split?values=before")
+        below = (f"{service}/settings", f"{service}/templates", TEMPLATE, f"{TEMPLATE}/split?values=before")
+        services = ("/ui/services", service, *below)
         for path in ("/ui/alerts", ALERT, *services, "/ui/try", "/ui/audit"):
             page.goto(f"{address}{path}")
             assert faults(page) == [], path

@@ -1,5 +1,6 @@
 """The pages and their store without a broker: what is shown, what is refused; nothing of a line is a script."""
 
+import html
 import re
 import statistics
 import time
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from console import advice, saying, splitting, template_pages
+from console import advice, saying, settings_pages, splitting, template_pages
 from console import lines as lines_module
 from console import service_pages as module
 from console.api import create
@@ -16,8 +17,19 @@ from console.pages import Pages
 from console.service_pages import distribution
 from console.store import FORMAT, Query, Store, cursor
 from console.timeline import AFTER, BEFORE, WIDTH, timeline
-from contracts.records import Before, BundlePointer, Deed, Expected, Reason, ReasonPart, Template, TemplateName, Verdict
-from contracts.service import ServiceSettings
+from contracts.records import (
+    Before,
+    BundlePointer,
+    Deed,
+    Expected,
+    Reason,
+    ReasonPart,
+    Settings,
+    Template,
+    TemplateName,
+    Verdict,
+)
+from contracts.service import BudgetOptions, ServiceSettings
 from contracts.settings import WebOptions
 from models.registry import Registry
 from parsing.events import Lines, template_hex
@@ -179,7 +191,7 @@ def test_50_000_alerts_are_no_burden_on_any_page(store, client, reading, tmp_pat
     lines = [record(n, f"line x7 by x8 of x9 {n}".encode()) for n in range(2_000)]
     monkeypatch.setattr(splitting, "newest_records", lambda settings, topic, count: lines)
     one = f"s3/templates/{7:016x}"
-    below = ("s3", "s3/templates", one, f"{one}/split?place=0&values=7", "s3/runs", "shop/budget")
+    below = ("s3", "s3/templates", one, f"{one}/split?place=0&values=7", "s3/runs", "s3/settings", "shop/budget")
     services = ["/ui/services", *(f"/ui/services/{name}" for name in below)]
     for address in (*alerts, *alert, *services, "/ui/audit", "/ui/try", "/ui/health"):
         taken = []
@@ -739,3 +751,59 @@ def test_a_verdict_is_said_and_undone_over_http(client, store, reading):
     wrong = client.post(path, json={"value": "confirmed", "author": "ada", "lasts_ms": 5})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/problem+json")
     assert client.get("/alerts/web/none").status_code == 404
+
+
+@pytest.fixture
+def settings_page(client, reading, monkeypatch):
+    monkeypatch.setattr(settings_pages, "ControlWriter", lambda settings: Writer(reading))
+    reading.put(Settings(settings=ServiceSettings(service="web", budget=BudgetOptions(false_alarm_rate=0.001))))
+    return "/ui/services/web/settings"
+
+
+def test_settings_are_looked_at_before_they_are_set(client, reading, settings_page):
+    before = reading.view.settings_of("web")
+    assert "false_alarm_rate = 0.001" in client.get(settings_page).text
+    text = "session.by = \"identifier\"\nsession.pattern = '<script>alert(1)</script> (\\d+)'\n"
+    form = {"token": form_of(client, settings_page), "author": "ada", "settings": text}
+    looked = client.post(settings_page, data=form | {"do": "look"}).text
+    for name in ("session.by", "session.pattern", "budget.false_alarm_rate"):
+        assert f'<th scope="row">{name}</th>' in looked
+    assert "<script>alert" not in looked
+    assert reading.view.settings_of("web") == before, "a look sets nothing"
+    assert client.post(settings_page, data=form | {"do": "set"}, follow_redirects=False).status_code == 303
+    now = reading.view.settings_of("web")
+    assert (now.session.by, now.budget) == ("identifier", BudgetOptions())
+    assert "Nothing.</p>" in client.post(settings_page, data=form | {"do": "look"}).text
+    again = client.get(settings_page).text
+    assert "&lt;script&gt;" in again
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("budget = ", "not TOML"),
+        ("budget.false_alarm_rate = 7", "budget.false_alarm_rate: input should be less than"),
+        ("budgte.x = 1", "budgte is not a setting"),
+        ('service = "pay"', "leave it out"),
+        ('session.by = "identifier"\nsession.pattern = "("', "session.pattern"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused_where_they_were_written(client, reading, settings_page, text, words):
+    before = reading.view.settings_of("web")
+    form = {"token": form_of(client, settings_page), "author": "ada", "settings": text, "do": "set"}
+    answer = client.post(settings_page, data=form)
+    assert answer.status_code == 422
+    assert words in html.unescape(answer.text)
+    assert html.escape(text.split("=")[0].strip()) in answer.text, "what was written is still there"
+    assert reading.view.settings_of("web") == before
+
+
+def test_settings_over_http(client, reading, settings_page):
+    assert client.get("/services/web/settings").json()["budget"]["false_alarm_rate"] == 0.001
+    body = {"author": "ada", "settings": {"detector": {"kind": "ngram"}}}
+    changed = client.put("/services/web/settings", json=body).json()
+    assert [one["setting"] for one in changed] == ["budget.false_alarm_rate", "detector.kind"]
+    assert reading.view.settings_of("web").detector.kind == "ngram"
+    refused = client.put("/services/web/settings", json={"settings": {"detector": {"kind": "oracle"}}})
+    assert refused.status_code == 422
+    assert "detector.kind" in refused.json()["detail"]
