@@ -148,9 +148,10 @@ from storage.files import open_files
 from training.runs import Runs
 settings, run = AppSettings.model_validate_json(sys.argv[1]), Run.model_validate_json(sys.argv[2])
 runs = Runs(open_files(settings.hdfs), settings.hdfs.root)
-print("ready", flush=True)
 for done in range(1, 1_000_000):
     runs.put(run.model_copy(update={"done": done}))
+    if done == 1:
+        print("ready", flush=True)
     time.sleep(0.001)
 """
 
