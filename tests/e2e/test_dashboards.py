@@ -7,6 +7,7 @@ why it is not.
 
 import json
 import math
+import os
 import re
 import secrets
 import time
@@ -31,6 +32,7 @@ from streaming.submit import cancel, submit
 from tests.e2e.test_learning_loop import AFTER, Shop
 from tests.e2e.test_whole_way import Topics, archived, logcanary
 from tests.machine import patience, wait_until
+from tests.panels import Panel, Series, board, series_of
 from training.trainer import train
 
 pytestmark = [pytest.mark.timeout(600)]
@@ -123,22 +125,26 @@ def has_data(answer: Any) -> bool:
     return any(not math.isnan(float(value)) for value in values)
 
 
-def answers(settings: AppSettings, asked: Asked, service: str) -> bool:
+def answer(settings: AppSettings, asked: Asked, service: str) -> Any:
     query, now = concrete(asked.expression, service), time.time()
     if asked.is_instant:
-        return has_data(ask(settings, "query", query=query, time=now))
+        return ask(settings, "query", query=query, time=now)
     window = {"start": now - SHOWN_SECONDS, "end": now, "step": STEP_SECONDS}
-    return has_data(ask(settings, "query_range", query=query, **window))
+    return ask(settings, "query_range", query=query, **window)
+
+
+def answers(settings: AppSettings, asked: Asked, service: str) -> bool:
+    return has_data(answer(settings, asked, service))
 
 
 def queries() -> list[Asked]:
     found = []
     for path in BOARDS:
-        board = json.loads(path.read_text())
-        for panel in board["panels"]:
+        read = json.loads(path.read_text())
+        for panel in read["panels"]:
             for target in panel.get("targets", ()):
                 found.append(Asked(path.stem, panel["title"], target["expr"], target.get("instant", False)))
-        found += [Asked(path.stem, note["name"], note["expr"]) for note in board["annotations"]["list"]]
+        found += [Asked(path.stem, note["name"], note["expr"]) for note in read["annotations"]["list"]]
     return found
 
 
@@ -162,6 +168,20 @@ def test_every_panel_has_an_answer(stack_settings: AppSettings, service: str) ->
         pytest.fail("\n".join(f"{one.board}: {one.panel}: {concrete(one.expression, service)}" for one in wrong))
     # What has an answer after all needs no reason.
     assert {(asked.board, asked.panel) for asked in silent} == EMPTY.keys()
+    for path in BOARDS:
+        svg = board(json.loads(path.read_text())["title"], shown(stack_settings, path.stem, service))
+        assert svg.count("<polyline") >= 4, "an answer has points"
+        if "LOGCANARY_PICTURES" in os.environ:
+            (PROJECT / "docs" / "pictures" / f"board-{path.stem}.svg").write_text(svg.replace(service, "shop"))
+
+
+def shown(settings: AppSettings, name: str, service: str) -> list[Panel]:
+    """What each panel of a dashboard shows, in their order."""
+    found: dict[str, list[Series]] = {}
+    for asked in queries():
+        if asked.board == name:
+            found.setdefault(asked.panel, []).extend(series_of(answer(settings, asked, service)))
+    return [Panel(title, series) for title, series in found.items()]
 
 
 @pytest.mark.parametrize("path", BOARDS, ids=lambda path: path.stem)
