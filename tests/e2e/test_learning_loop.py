@@ -368,6 +368,14 @@ def test_a_training_is_asked_for_watched_promoted_and_taken_back_on_the_page(sta
         picture(page, PICTURES / "service.png")
         page.locator("form[action$=rollback] button").click()
         page.wait_for_selector("text=roll back")
+        assert live(stack_settings, service).version == before.version
+        promote = page.locator(f"form[action$=promote]:has(input[value='{trained.version}'])")
+        promote.locator("input[name=reason]").fill("after all")
+        promote.locator("button").click()
+        page.wait_for_selector("text=after all")
+        assert live(stack_settings, service).version == trained.version
+        page.locator("form[action$=rollback] button").click()
+        page.wait_for_selector("text=roll back")
     assert live(stack_settings, service).version == before.version
 
 
