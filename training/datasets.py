@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -176,8 +176,8 @@ class DataSet:
 
     def _chronological(self, share: float) -> Split:
         # What is learnt is parsed first: no template of a learnt session is shaped by a line that is tested.
-        parser = Parser(service_settings(self.name))
         if self.name == "bgl":
+            parser = Parser(service_settings(self.name))
             windows = _windows(self.folder, self.window)
             cut = int(len(windows) * share)
             learnt, texts = _cut_up(parser, windows[:cut], 0)
@@ -185,13 +185,16 @@ class DataSet:
             return Split(learnt, tested, more | texts)
         whole = Labelled.read(self.folder)
         cut = int(len(whole.blocks) * share)
+        parsed = self._parsing()
+        older, known = parsed(whole.part(0, cut))
+        newer, all_known = parsed(whole.part(cut, len(whole.blocks)))
+        return Split(older, newer, {**all_known, **known})
+
+    def _parsing(self) -> Callable[[Labelled], tuple[Side, Mapping[int, str]]]:
+        """Sessions of raw lines, one part after another, by the parser that is asked for."""
         if self.parser != OURS:
-            parse = PARSERS[self.parser]()
-            first, _ = _parsed_by(parse, whole.part(0, cut))
-            return Split(first, *_parsed_by(parse, whole.part(cut, len(whole.blocks))))
-        learnt, texts = _parsed(parser, whole.part(0, cut), self.name)
-        tested, more = _parsed(parser, whole.part(cut, len(whole.blocks)), self.name)
-        return Split(learnt, tested, more | texts)
+            return partial(_parsed_by, PARSERS[self.parser]())
+        return partial(_parsed, Parser(service_settings(self.name)), service=self.name)
 
     def _drawn(self, share: float, seed: int) -> Split:
         whole, texts = self._whole
@@ -203,7 +206,7 @@ class DataSet:
     def _whole(self) -> tuple[Side, Mapping[int, str]]:
         """All its sessions, and the texts of their templates."""
         if self.name == "hdfs":
-            return _parsed(Parser(service_settings()), Labelled.read(self.folder), self.name)
+            return self._parsing()(Labelled.read(self.folder))
         if self.name == "bgl":
             return _cut_up(Parser(service_settings(self.name)), _windows(self.folder, self.window), 0)
         given = self._given()

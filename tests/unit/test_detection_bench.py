@@ -265,6 +265,9 @@ def test_another_parser_makes_other_templates_of_the_same_blocks(data_dir):
         assert (one.truth == two.truth).all()
         assert [len(line) for line in one.lines] == [len(line) for line in two.lines]
     assert "Deleting block <*> file <*>" in other.texts.values()
+    assert (
+        "Deleting block <*> file <*>" in read("hdfs", data_dir / "hdfs", parser="words").split("random").texts.values()
+    )
     assert set(other.texts) == {one for line in (*other.learnt.lines, *other.tested.lines) for one in line}
 
 
