@@ -157,8 +157,7 @@ def list_models(context: typer.Context, service: SomeService = None, as_json: Js
     rows: list[dict[str, Any]] = []
     if (console := remote(state)) is not None:
         for name in [service] if service else console.services():
-            live = console.live(name)
-            rows += [{"service": name, "version": one, "live": one == live} for one in console.versions(name)]
+            rows += [{"service": name, **one} for one in console.models(name)]
     else:
         registry, pointers = _registry(state)
         for name in [service] if service else _services(state):
@@ -258,7 +257,7 @@ def promote(
 
     state = shell(context)
     if (console := remote(state)) is not None:
-        chosen = full_version(console.versions(service), service, version)
+        chosen = full_version([one["version"] for one in console.models(service)], service, version)
         said = _said(console, author, reason)
         _moved(state, console.move(service, f"models/{chosen}/promotion", said))
         return

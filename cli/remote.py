@@ -113,13 +113,10 @@ class Remote:
                     view.apply(key_of(record), record.model_dump_json().encode())
         return view
 
-    def versions(self, service: str) -> list[str]:
-        """The bundles of a service, the newest last."""
-        return [one["version"] for one in self._models(service)]
-
-    def live(self, service: str) -> str:
-        """The version that is live; empty: none."""
-        return next((one["version"] for one in self._models(service) if one["live"]), "")
+    def models(self, service: str) -> list[dict[str, Any]]:
+        """The bundles of a service, the newest last: ``version``, and whether it is ``live``."""
+        found: list[dict[str, Any]] = self.ask("GET", f"/services/{quote(service)}/models")
+        return found
 
     def services(self) -> list[str]:
         """Every service seen."""
@@ -157,9 +154,6 @@ class Remote:
 
         who = {} if self.has_token else {"author": author}
         return Run.model_validate(self.ask("DELETE", f"{self._trainings(service)}/{quote(training)}", **who))
-
-    def _models(self, service: str) -> Any:  # noqa: ANN401
-        return self.ask("GET", f"/services/{quote(service)}/models")
 
     def _trainings(self, service: str) -> str:
         return f"/services/{quote(service)}/retraining"

@@ -16,7 +16,7 @@ from contracts.base import Record
 from contracts.records import Deed, Detection, Verdict
 from contracts.settings import AppSettings
 from storage.broker import BrokerUnreachableError, KafkaError, consumer, ensure_topics, partitions_of
-from storage.control import AnyControl, ControlView, key_of, read_control
+from storage.control import AnyControl, ControlView, ControlWriter, key_of, read_control
 
 POLL_MILLISECONDS = 300
 MOST_RECORDS = 500
@@ -24,6 +24,13 @@ MOST_RECORDS = 500
 AGAIN_SECONDS = 2.0
 
 log = logging.getLogger("logcanary.console")
+
+
+def put(settings: AppSettings, reading: "Reading", record: AnyControl) -> None:
+    """Put a record on the control topic; pages know it at once."""
+    with ControlWriter(settings) as control:
+        control.put(record)
+    reading.accept(record)
 
 
 class Reading:

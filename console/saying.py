@@ -8,13 +8,12 @@ from typing import Annotated
 from fastapi import HTTPException
 from pydantic import Field
 
-from console.reading import Reading
+from console.reading import Reading, put
 from console.store import Store
 from contracts.base import Record
 from contracts.records import Detection, Verdict, VerdictScope, VerdictValue
 from contracts.settings import AppSettings
 from models.verdicts import undone, verdict_on
-from storage.control import ControlWriter
 
 NORMAL = ("false-positive", "expected")
 
@@ -96,6 +95,4 @@ class Judge:
         return self._reading.view.verdicts.get(found.service, {}).get((found.template, found.id))
 
     def _put(self, record: Verdict) -> None:
-        with ControlWriter(self._settings) as control:
-            control.put(record)
-        self._reading.accept(record)
+        put(self._settings, self._reading, record)

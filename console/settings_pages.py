@@ -8,11 +8,11 @@ from fastapi.responses import RedirectResponse, Response
 
 from console import forms
 from console.audit import acting
+from console.reading import put
 from console.site import Author, Routes, Service, Site, Text
 from console.tuning import Change, SettingsError, changes, read, written
 from contracts.records import Settings
 from contracts.service import ServiceSettings
-from storage.control import ControlWriter
 
 Written = Annotated[str, Form(max_length=20_000)]
 Do = Annotated[Literal["look", "set"], Form()]
@@ -55,10 +55,7 @@ class SettingsPages:
 
     def put(self, wanted: ServiceSettings) -> None:
         """Put a service's settings on the control topic."""
-        record = Settings(settings=wanted)
-        with ControlWriter(self._site.settings) as control:
-            control.put(record)
-        self._site.reading.accept(record)
+        put(self._site.settings, self._site.reading, Settings(settings=wanted))
 
     def _page(
         self,

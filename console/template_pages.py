@@ -11,11 +11,12 @@ from pydantic import Field
 from console import forms
 from console.audit import acting
 from console.catalogue import CatalogueError, called, root_of, split_of, together_again, told_apart, united
+from console.reading import put
 from console.site import Author, Routes, Service, Site, Text
 from console.splitting import SplitPreview, look
 from contracts.records import Template, TemplateName
 from contracts.service import SplitOptions
-from storage.control import AnyControl, ControlWriter
+from storage.control import AnyControl
 
 MOST_TEMPLATES = 500
 Name = Annotated[str, Form(max_length=80)]
@@ -198,6 +199,4 @@ class TemplatePages:
         return RedirectResponse(f"/ui/services/{quote(service)}/templates/{quote(template)}", 303)
 
     def _put(self, record: AnyControl) -> None:
-        with ControlWriter(self._site.settings) as control:
-            control.put(record)
-        self._site.reading.accept(record)
+        put(self._site.settings, self._site.reading, record)

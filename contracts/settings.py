@@ -132,8 +132,8 @@ class WebOptions(Options):
     proxy_role: Role = "viewer"
     """Of those the proxy names and ``access_file`` does not."""
     url: Url = ""
-    """The console that ``logcanary alerts``, ``verdict`` and ``services`` ask, such as ``https://console:8080``; empty:
-    they ask Kafka themselves."""
+    """The console that ``logcanary alerts``, ``verdict``, ``services``, ``models``, ``trainings`` and ``train`` ask, as
+    ``https://console:8080``; empty: they ask Kafka and HDFS themselves."""
     token_file: str = ""
     """File that holds the token by which it knows who asks; empty: the variable ``LOGCANARY_TOKEN`` does."""
     tls_certificate: str = ""

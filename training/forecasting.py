@@ -34,7 +34,7 @@ NEAR = 0.9
 
 
 class Forecast(Model):
-    """A network from the positions of ten events [n, WINDOW] to what comes next."""
+    """What foretells from the positions of ten events [n, WINDOW] what comes next."""
 
     draws = True
     window = WINDOW
@@ -53,20 +53,25 @@ class Forecast(Model):
         """The surprise of the most surprising event of each session, in nats: [n]."""
         number: dict[Line, int] = {}
         which = np.array([number.setdefault(line, len(number)) for line in lines], dtype=np.int64)
-        owners, windows = self._windows(number)
-        distinct, where = np.unique(windows, axis=0, return_inverse=True)
+        owners, each = self._events(number)
         surprises = np.zeros(len(number))
-        np.maximum.at(surprises, owners, self._surprises(distinct)[where.reshape(-1)])
+        np.maximum.at(surprises, owners, each)
         return surprises[which]
 
     def read_until(self, lines: Sequence[Line], bar: float) -> Numbers:
         """Up to the first event that is more surprising than the bar: [n]."""
-        owners, windows = self._windows(lines)
-        raised = self._surprises(windows) > bar
+        owners, each = self._events(lines)
+        raised = each > bar
         places = np.arange(len(owners)) - np.searchsorted(owners, owners)
         until = np.array([len(line) for line in lines], dtype=np.float64)
         np.minimum.at(until, owners[raised], places[raised] + 1)
         return until
+
+    def _events(self, lines: Iterable[Line]) -> tuple[Ints, Numbers]:
+        """Which line each event is of, and how surprising it is, in nats: [n]; distinct windows are asked once."""
+        owners, windows = self._windows(lines)
+        distinct, where = np.unique(windows, axis=0, return_inverse=True)
+        return owners, self._surprises(distinct)[where.reshape(-1)]
 
     def _surprises(self, windows: Ints) -> Numbers:
         """Of the last events of windows [n, WINDOW + 1], in nats: [n]."""
@@ -75,20 +80,13 @@ class Forecast(Model):
         surprises: Numbers = np.where(wanted < 0, self._most, np.minimum(-told, self._most - KNOWN_ODDS))
         return surprises
 
+    @abstractmethod
     def _fit(self, learnt: "Rows", later: "Rows") -> None:
         """Learn windows until the later ones get no likelier."""
-        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
 
-        self._net = fit(self._make, learnt, later, class_loss, self.seed)
-
+    @abstractmethod
     def _told(self, contexts: Ints) -> Numbers:
         """Logarithms of the chances of what comes next: [n, WINDOW] to [n, templates]."""
-        import torch  # noqa: PLC0415
-
-        from training.networks import answers  # noqa: PLC0415
-
-        told: Numbers = torch.log_softmax(answers(self._net, torch.from_numpy(contexts)), dim=1).double().numpy()
-        return told
 
     def _windows(self, lines: Iterable[Line]) -> tuple[Ints, Ints]:
         """Windows [n, WINDOW + 1] that end with each event, padded before the first, and which line each is of: [n]."""
@@ -119,10 +117,6 @@ class Forecast(Model):
         """The position of a template."""
         return self._position.get(template, UNSEEN)
 
-    @abstractmethod
-    def _make(self) -> "nn.Module":
-        """A new network."""
-
 
 class DeepLog(Forecast):
     """The LSTM of services (``training.deeplog``): Du et al., "DeepLog", CCS 2017, sections 3.1 and 5.1.
@@ -142,15 +136,33 @@ class DeepLog(Forecast):
     def _told(self, contexts: Ints) -> Numbers:
         return self._model.log_probabilities(contexts).astype(np.float64)
 
-    def _make(self) -> "nn.Module":
-        raise NotImplementedError
-
 
 def _counted(rows: "Rows") -> Counted:
     return Counted(rows.given[0].numpy(), rows.wanted.numpy() + FIRST, rows.weights.numpy().astype(np.int64))
 
 
-class LogAnomaly(Forecast):
+class Fitted(Forecast):
+    """A network of ``training.networks``."""
+
+    def _fit(self, learnt: "Rows", later: "Rows") -> None:
+        from training.networks import class_loss, fit  # noqa: PLC0415  (torch takes seconds to import)
+
+        self._net = fit(self._make, learnt, later, class_loss, self.seed)
+
+    def _told(self, contexts: Ints) -> Numbers:
+        import torch  # noqa: PLC0415
+
+        from training.networks import answers  # noqa: PLC0415
+
+        told: Numbers = torch.log_softmax(answers(self._net, torch.from_numpy(contexts)), dim=1).double().numpy()
+        return told
+
+    @abstractmethod
+    def _make(self) -> "nn.Module":
+        """A new network."""
+
+
+class LogAnomaly(Fitted):
     """LSTMs of template vectors and of counts; an unseen template is taken for a near one.
 
     Meng et al.: "LogAnomaly: Unsupervised Detection of Sequential and Quantitative Anomalies in Unstructured Logs",
@@ -181,7 +193,7 @@ class LogAnomaly(Forecast):
         return networks.OrderAndCounts(torch.from_numpy(with_others(self._vectors)).float())
 
 
-class Transformer(Forecast):
+class Transformer(Fitted):
     """Self-attention over the last ten events, in place of an LSTM.
 
     Nedelkoski et al.: "Self-Attentive Classification-Based Anomaly Detection in Unstructured Logs" (Logsy), ICDM 2020,

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.learning import Say
-from training.datasets import Side, Split, read
+from training.datasets import Flags, Side, Split, read
 from training.detection_bench import asked, fitted, parallel
 from training.field import KINDS
 from training.forecasting import Forecast
@@ -52,7 +52,7 @@ def contaminated(split: Split, share: float, rng: np.random.Generator) -> Split:
     wanted = round(share * np.count_nonzero(~split.learnt.truth))
     truth = split.learnt.truth.copy()
     truth[rng.permutation(anomalies)[:wanted]] = False
-    return Split(Side(split.learnt.names, split.learnt.lines, truth), split.tested, split.texts)
+    return _learnt_as(split, truth)
 
 
 def mislabelled(split: Split, share: float, rng: np.random.Generator) -> Split:
@@ -60,6 +60,11 @@ def mislabelled(split: Split, share: float, rng: np.random.Generator) -> Split:
     wrong = rng.permutation(len(split.learnt))[: round(share * len(split.learnt))]
     truth = split.learnt.truth.copy()
     truth[wrong] = ~truth[wrong]
+    return _learnt_as(split, truth)
+
+
+def _learnt_as(split: Split, truth: Flags) -> Split:
+    """The same with other labels on the learnt side: [n]."""
     return Split(Side(split.learnt.names, split.learnt.lines, truth), split.tested, split.texts)
 
 
@@ -247,13 +252,14 @@ class Run:
     def figures(self, split: Split) -> tuple[list[dict[str, float]], dict[str, str]]:
         """Measure it, and say at which points it cannot learn, and why not."""
         study, made, refused = STUDIES[self.study], list[dict[str, float]](), dict[str, str]()
-        model, bar, spent = self._model(split, 0), 0.0, dict[str, float]()
+        learnt: tuple[Model, float, dict[str, float]] | None = None
         for point in study.points:
             changed = study.change(split, point, np.random.default_rng(self.seed))
             try:
-                if not study.learns_once or not spent:
+                if learnt is None or not study.learns_once:
                     model = self._model(changed, point)
-                    bar, spent = fitted(model, changed)
+                    learnt = model, *fitted(model, changed)
+                model, bar, spent = learnt
                 made.append({"at": point, **asked(model, changed, "strict", bar), **spent})
             except TrainingError as error:
                 refused[f"{self.model} at {point:g}"] = str(error)

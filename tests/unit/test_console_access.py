@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from test_cli import run
 
-from console import saying, serving
+from console import serving
 from console.access import NO_TOKEN, SESSION_SECONDS, TRIES, Access, AccessError, digest, read_people
 from console.api import create
 from console.audit import Journal
@@ -44,7 +44,7 @@ def site(tmp_path, people, monkeypatch):
     """Makes clients of one console that asks who they are; ``web``: further settings."""
     store = Store(tmp_path / "console.db")
     reading, deeds = Reading(store), []
-    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
 
     def make(*, secure=False, address="203.0.113.5", **web):
         settings = alone(tmp_path)

@@ -6,7 +6,7 @@ import threading
 import pytest
 import uvicorn
 
-from console import advice, saying, splitting
+from console import advice, splitting
 from console import lines as lines_module
 from console.access import digest
 from console.api import create
@@ -37,7 +37,7 @@ def site(request, tmp_path, monkeypatch):
         (tmp_path / "people").write_text(f"ada admin {digest(TOKEN)}")
         web = settings.web.model_copy(update={"access_file": str(tmp_path / "people")})
         settings = settings.model_copy(update={"web": web})
-    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

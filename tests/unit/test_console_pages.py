@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi.testclient import TestClient
 
-from console import advice, saying, settings_pages, splitting, template_pages
+from console import advice, splitting
 from console import lines as lines_module
 from console import service_pages as module
 from console.api import create
@@ -89,7 +89,7 @@ def reading(store):
 @pytest.fixture
 def client(tmp_path, store, reading, monkeypatch):
     settings = alone(tmp_path)
-    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     app = create(settings, Pages(settings, store, reading))
     with TestClient(app, base_url="http://127.0.0.1:8080", raise_server_exceptions=False) as made:
         yield made
@@ -499,7 +499,7 @@ def test_the_catalogue_has_examples_and_knows_other_wordings(client, reading):
 
 
 def test_two_templates_become_one(client, reading, monkeypatch):
-    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     ids = [f"{number:016x}" for number in (7, 3, 5)]
     for name in ids:
         one = Template(service="shop", id=name, text=f"paid {name}")
@@ -524,7 +524,7 @@ def catalogue(reading, *templates):
 
 
 def test_a_template_is_named_on_every_page_that_shows_it(client, store, reading, monkeypatch):
-    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     b, c = "b" * 16, "c" * 16
     catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
     part = ReasonPart(template=c, text="paid c", subject="", observed=1, usual=0)
@@ -554,7 +554,7 @@ def test_a_template_is_named_on_every_page_that_shows_it(client, store, reading,
 
 
 def test_a_name_that_is_not_right_changes_nothing(client, reading, monkeypatch):
-    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     catalogue(reading, Template(service="web", id="b" * 16, text="paid"))
     page = f"/ui/services/web/templates/{'b' * 16}"
     said = {"token": form_of(client, page), "author": "ada", "name": "x"}
@@ -567,7 +567,7 @@ def test_a_name_that_is_not_right_changes_nothing(client, reading, monkeypatch):
 
 
 def test_a_name_outlives_the_merge_of_what_it_names(client, reading, monkeypatch):
-    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     b, c = "b" * 16, "c" * 16
     catalogue(reading, *(Template(service="web", id=name, text=f"paid {name[0]}") for name in (b, c)))
     client.put(f"/services/web/templates/{c}/name", json={"name": "paid", "author": "ada"})
@@ -627,7 +627,7 @@ DISKS = [f"disk {n} of anna is {('full', 'gone', 'fine', SCRIPT.replace(' ', '')
 @pytest.fixture
 def disks(client, reading, monkeypatch):
     """A service's topic with lines of a template whose last variable says several things; returns its page."""
-    monkeypatch.setattr(template_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     records = [record(n, line.encode()) for n, line in enumerate([*DISKS, "something else", "x is y"])]
     monkeypatch.setattr(splitting, "newest_records", lambda settings, topic, count: records)
     whole = Template(service="web", id="d" * 16, text="disk <NUM> of <*> is <*> now", example=DISKS[0])
@@ -755,7 +755,7 @@ def test_a_verdict_is_said_and_undone_over_http(client, store, reading):
 
 @pytest.fixture
 def settings_page(client, reading, monkeypatch):
-    monkeypatch.setattr(settings_pages, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     reading.put(Settings(settings=ServiceSettings(service="web", budget=BudgetOptions(false_alarm_rate=0.001))))
     return "/ui/services/web/settings"
 

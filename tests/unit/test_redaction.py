@@ -15,7 +15,6 @@ from hypothesis import example, given
 from hypothesis import settings as bounds
 from hypothesis import strategies as st
 
-from console import saying
 from console.api import create
 from console.pages import Pages
 from console.store import Store
@@ -309,7 +308,7 @@ def test_the_pages_show_no_secret(tmp_path, monkeypatch):
     reading = Reading(store)
     said = Settings(settings=REDACTING)
     reading.view.apply(key_of(said), said.model_dump_json().encode())
-    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     detections = found_in(BYTES)[1]
     store.add(detections, {("d", 0): 1}, reading.view)
     app = alone(tmp_path)

@@ -11,14 +11,15 @@ from test_cli import run
 
 from cli import remote
 from cli.shell import ProblemError
-from console import advice, api, saying
+from console import advice, api
 from console.access import digest
 from console.pages import Pages
 from contracts.records import Template
 from contracts.settings import WebOptions
 from models import promotion
 from models.drift import Advice
-from storage.control import ControlView, key_of
+from storage.control import ControlView
+from tests.control import writer_into
 from tests.machine import wait_until
 from tests.unit.test_console import alone
 from tests.unit.test_console_pages import Reading, Store, Writer, live
@@ -43,7 +44,7 @@ def site(request, tmp_path, monkeypatch):
         (tmp_path / "people").write_text(f"ada engineer {digest(TOKEN)}\n")
         settings = settings.model_copy(update={"web": WebOptions(access_file=str(tmp_path / "people"))})
         monkeypatch.setenv("LOGCANARY_TOKEN", TOKEN)
-    monkeypatch.setattr(saying, "ControlWriter", lambda settings: Writer(reading))
+    monkeypatch.setattr("console.reading.ControlWriter", lambda settings: Writer(reading))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -65,24 +66,10 @@ def topics(monkeypatch):
     """The same findings as from Kafka."""
     view = ControlView()
 
-    class Direct:
-        def __init__(self, _):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def put(self, *records):
-            for one in records:
-                view.apply(key_of(one), one.model_dump_json().encode())
-
     read = [type("Record", (), {"value": one.model_dump_json().encode()}) for one in FOUND]
     monkeypatch.setattr("storage.broker.read_all", lambda settings, topic: read)
     monkeypatch.setattr("storage.control.read_control", lambda settings: view)
-    monkeypatch.setattr("storage.control.ControlWriter", Direct)
+    monkeypatch.setattr("storage.control.ControlWriter", writer_into(view))
     return view
 
 

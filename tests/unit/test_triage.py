@@ -8,7 +8,8 @@ from test_cli import run
 
 from cli import triage
 from contracts.records import Expected
-from storage.control import ControlView, key_of
+from storage.control import ControlView
+from tests.control import writer_into
 
 
 @pytest.fixture
@@ -23,23 +24,9 @@ def view(monkeypatch, tmp_path):
     ]
     view = ControlView()
 
-    class Writer:
-        def __init__(self, _):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
-        def put(self, *records):
-            for record in records:
-                view.apply(key_of(record), record.model_dump_json().encode())
-
     monkeypatch.setattr("cli.triage.read_detections", lambda _state, service=None: found)
     monkeypatch.setattr("storage.control.read_control", lambda _: view)
-    monkeypatch.setattr("storage.control.ControlWriter", Writer)
+    monkeypatch.setattr("storage.control.ControlWriter", writer_into(view))
     return view
 
 
