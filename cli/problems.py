@@ -4,8 +4,8 @@ from contextlib import suppress
 
 from pydantic import BaseModel, ValidationError
 
-from cli.configuration import wrong
 from cli.shell import ProblemError, Shell
+from contracts.mistakes import wrong
 
 ROOMS = ("contracts", "storage", "parsing", "models", "streaming", "training", "console", "deploy", "cli")
 """Packages whose own errors are sentences already."""

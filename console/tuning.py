@@ -12,6 +12,7 @@ import tomli_w
 from pydantic import ValidationError
 
 from contracts.base import Record
+from contracts.mistakes import wrong
 from contracts.service import ServiceSettings
 from parsing.parser import Parser
 
@@ -60,7 +61,7 @@ def usable(values: Mapping[str, Any]) -> ServiceSettings:
         wanted = ServiceSettings.model_validate(values)
         Parser(wanted)  # an expression that cannot be used: no job is to meet it
     except ValidationError as error:
-        raise SettingsError("; ".join(_wrong(one) for one in error.errors())) from None
+        raise SettingsError("; ".join(wrong(one, ServiceSettings) for one in error.errors())) from None
     except ValueError as error:
         raise SettingsError(str(error)) from None
     return wanted
@@ -82,11 +83,3 @@ def _flat(values: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]
             yield from _flat(value, f"{path}{name}.")
         else:
             yield f"{path}{name}", str(value)
-
-
-def _wrong(error: Mapping[str, Any]) -> str:
-    name = ".".join(map(str, error["loc"])) or "the settings"
-    if error["type"] == "extra_forbidden":
-        return f"{name} is not a setting"
-    message = str(error["msg"])
-    return f"{name}: {message[0].lower()}{message[1:]}, found {error['input']!r}"
