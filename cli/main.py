@@ -10,6 +10,7 @@ from cli import (
     access,
     advising,
     archiving,
+    benches,
     deadletters,
     demo,
     detecting,
@@ -124,7 +125,7 @@ app.add_typer(learn.models_app, name="models", rich_help_panel=MODELS)
 
 evaluating.app.command("trainticket")(evaluating_faults.evaluate_trainticket)
 app.add_typer(evaluating.app, name="evaluate", rich_help_panel=MEASURE)
-app.add_typer(learn.bench_app, name="bench", rich_help_panel=MEASURE)
+app.add_typer(benches.bench_app, name="bench", rich_help_panel=MEASURE)
 
 
 def main() -> None:

@@ -33,6 +33,7 @@ from models.ngram import NGram
 from models.scorer import Scorer
 from models.sessions import PADDING, Ends, Flags, Ids, Ints, SessionTable, Windows
 from models.vocabulary import FIRST_INDEX, UNKNOWN_INDEX, Vocabulary, entry
+from models.wording import trouble_in
 from parsing.continuations import told
 from parsing.events import Events, Lines, template_hex
 from parsing.parser import Parser
@@ -64,6 +65,9 @@ TROUBLE = (
 LINES_AROUND = 5
 """Lines shown before a finding: of its session where it has one, else of its file."""
 LINES_AFTER = 2
+UNSETTLED, MANY_NEW = 0.05, 20
+"""A log of which more of the held-back lines had a new template never settles; where more new kinds than these come
+and speak of no trouble, they are counted, not named: nobody reads a list of what is usual. Both are conventions."""
 PLACES = 8
 """Places named with an alert."""
 CLOSE = 0.6
@@ -141,6 +145,8 @@ class Report:
     false_alarm_rate: float
     unread: Mapping[str, int]
     """Lines that were not read, by reason."""
+    passed_over: int
+    """New kinds of lines that are not named: they speak of no trouble, and the log never settles."""
     notes: tuple[str, ...]
     seconds: float
 
@@ -153,6 +159,7 @@ class Report:
             "detections_found": self.detections,
             "false_alarm_rate": self.false_alarm_rate,
             "unread": dict(self.unread),
+            "new_kinds_passed_over": self.passed_over,
             "notes": list(self.notes),
             "seconds": self.seconds,
             "alerts": [
@@ -198,7 +205,7 @@ def detect(
     began = time.perf_counter()
     known = study(checked, baseline, settings, learn=learn)
     log, cut, split, bundle, learnt = known.log, known.cut, known.split, known.bundle, known.learnt
-    kinds = _findings(log, cut, split, bundle)
+    kinds, passed_over = _worth_naming(log, _findings(log, cut, split, bundle), learnt)
     alerts = _ordered(_alerts(log, cut, kinds, bundle, learnt), log, split)
     flagged = np.concatenate([np.zeros(0, dtype=np.int64), *(kind.rows for kind in kinds)])
     detections = len(np.unique(log.events.column("offset")[flagged]))
@@ -212,7 +219,8 @@ def detect(
         found=tuple(_place(log, alert, kinds, bundle) for alert in alerts[: top or None]),
         false_alarm_rate=settings.budget.false_alarm_rate,
         unread=dict(log.unread),
-        notes=_notes(log, learnt, detections / checked_lines, settings.budget.false_alarm_rate),
+        passed_over=passed_over,
+        notes=_notes(log, learnt, detections / checked_lines, settings.budget.false_alarm_rate, passed_over),
         seconds=time.perf_counter() - began,
     )
 
@@ -564,6 +572,22 @@ def _findings(log: _Log, cut: _Cut, split: int, bundle: Bundle) -> list[_Kind]:
     return found
 
 
+def _worth_naming(log: _Log, kinds: list[_Kind], learnt: Learnt) -> tuple[list[_Kind], int]:
+    """The kinds without those that are new as everything is in this log, and how many these are."""
+    levels, lines = log.events.frame["level"], log.events.frame["line"]
+    calm = [
+        kind
+        for kind in kinds
+        if kind.new
+        and not any(speaks_of_trouble(levels[row], lines[row]) for row in kind.samples.tolist())
+        and not trouble_in(log.events.templates[kind.template])
+    ]
+    if learnt.new_share <= UNSETTLED or len(calm) <= MANY_NEW:
+        return kinds, 0
+    left = {id(kind) for kind in calm}
+    return [kind for kind in kinds if id(kind) not in left], len(calm)
+
+
 def _alerts(log: _Log, cut: _Cut, kinds: Sequence[_Kind], bundle: Bundle, learnt: Learnt) -> list[Alert]:
     """Explain the samples of each kind, and count the rest."""
     scorer = Scorer(bundle)
@@ -712,8 +736,13 @@ def _nearest(text: str, vocabulary: Vocabulary) -> str:
     return best
 
 
-def _notes(log: _Log, learnt: Learnt, raised: float, rate: float) -> tuple[str, ...]:
+def _notes(log: _Log, learnt: Learnt, raised: float, rate: float, passed_over: int) -> tuple[str, ...]:
     said = []
+    if passed_over:
+        said.append(
+            f"{learnt.new_share:.0%} of the held-back lines were of a new kind: this log never settles. "
+            f"{passed_over:,} more new kinds, which speak of no trouble, are not named."
+        )
     if raised > 10 * max(rate, 0.001) + learnt.new_share:
         said.append(
             f"{raised:.0%} of the checked lines stand out: they differ as a whole from what was learnt. Learn from "
@@ -721,7 +750,7 @@ def _notes(log: _Log, learnt: Learnt, raised: float, rate: float) -> tuple[str, 
         )
     if learnt.lines < FEW_LINES:
         said.append(f"Learnt from {learnt.lines:,} lines only: more of the log, or a --baseline, makes this surer.")
-    if learnt.new_share > 0.01:
+    if learnt.new_share > 0.01 and not passed_over:
         said.append(
             f"The log was still showing new kinds of lines when learning ended ({learnt.new_share:.1%} of them): "
             "a new line means less here."

@@ -4,14 +4,18 @@ The first is scikit-learn's, and so is the clustering of the second. Settings ar
 said beside it. Nothing is chosen here: the benchmark takes the threshold from held-back normal sessions.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from training.learner import TrainingError
-from training.simple import CHUNK, Counts, Numbers
+from training.simple import CHUNK, Counts, Numbers, Reason
+
+if TYPE_CHECKING:
+    from training.datasets import Side
 
 Ints = NDArray[np.int64]
 
@@ -113,6 +117,15 @@ class InvariantMining(Counts):
         broken: Numbers = (_with_one(counts) @ self._relations.T != 0).sum(axis=1).astype(np.float64)
         return broken
 
+    def why(self, session: "Side") -> list[Reason]:
+        """The relations that it breaks, with its counts."""
+        counts = _with_one(self._counts(session.lines))[0]
+        names = [*(self.called(one) for one in self._column), "templates never seen"]
+        return [
+            Reason(f"does not hold: {_relation(relation, names)}; here {_counted(relation, names, counts)}", 1)
+            for relation in self._relations[self._relations @ counts != 0]
+        ]
+
 
 def forest(rows: Numbers, seed: int) -> Any:  # noqa: ANN401  (scikit-learn ships no types)
     """An isolation forest of rows [n, columns], with the paper's settings, which are scikit-learn's."""
@@ -137,6 +150,23 @@ def _middle(directions: Numbers) -> Numbers:
     """The member that is nearest to the mean of all."""
     member: Numbers = directions[int((directions @ directions.mean(axis=0)).argmax())]
     return member
+
+
+def _relation(relation: Numbers, names: Sequence[str]) -> str:
+    """A relation in words: what is added up on both sides, its first template on the left."""
+    *parts, one = (relation * np.sign(relation[np.flatnonzero(relation)[0]])).tolist()
+    sides = [[f"{abs(one):.0f}"] if sign * one > 0 else [] for sign in (1, -1)]
+    for name, part in zip(names, parts, strict=True):
+        if part:
+            sides[part < 0].append(f"{abs(part):.0f} x [{name}]")
+    left, right = (" + ".join(side) or "0" for side in sides)
+    return f"{left} = {right}"
+
+
+def _counted(relation: Numbers, names: Sequence[str], counts: Numbers) -> str:
+    """The counts of what a relation is about."""
+    shown = [f"{counts[row]:.0f} x [{name}]" for row, name in enumerate(names) if relation[row]]
+    return ", ".join(shown)
 
 
 def _with_one(counts: Numbers) -> Numbers:

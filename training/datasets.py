@@ -19,16 +19,21 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
-from parsing.parser import Parser
-from training.evaluate import Labelled, batches, service_settings, whole_sessions
+from parsing.masks import Masks
+from parsing.params import parameters
+from parsing.parser import Parsed, Parser
+from training.evaluate import Labelled, batches, service_settings
 from training.learner import TrainingError
 from training.other_parsers import PARSERS, Parse
 from training.simple import Line
 
 How = Literal["chronological", "given", "random"]
 Flags = NDArray[np.bool_]
+Values = tuple[tuple[float | None, ...], ...]
+"""Of each event of a session, the numbers that stand for its template's variables; None for one that is no number."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -38,6 +43,10 @@ class Side:
     names: tuple[str, ...]
     lines: tuple[Line, ...]
     truth: Flags
+    moments: tuple[tuple[int, ...], ...] | None = None
+    """When each event of each was written, ms since 1970 UTC; None: the data set does not say."""
+    values: tuple[Values, ...] | None = None
+    """What each event of each carries; None: the data set has no raw lines."""
 
     def __len__(self) -> int:
         """Sessions."""
@@ -47,7 +56,11 @@ class Side:
         """Return the sessions of these rows, in their order."""
         chosen = np.asarray(rows, dtype=np.int64)
         return Side(
-            tuple(self.names[row] for row in chosen), tuple(self.lines[row] for row in chosen), self.truth[chosen]
+            tuple(self.names[row] for row in chosen),
+            tuple(self.lines[row] for row in chosen),
+            self.truth[chosen],
+            None if self.moments is None else tuple(self.moments[row] for row in chosen),
+            None if self.values is None else tuple(self.values[row] for row in chosen),
         )
 
     @classmethod
@@ -58,7 +71,13 @@ class Side:
 
     def __add__(self, other: "Side") -> "Side":
         """Return the sessions of both, one side after the other."""
-        return Side(self.names + other.names, self.lines + other.lines, np.concatenate([self.truth, other.truth]))
+        return Side(
+            self.names + other.names,
+            self.lines + other.lines,
+            np.concatenate([self.truth, other.truth]),
+            None if self.moments is None or other.moments is None else self.moments + other.moments,
+            None if self.values is None or other.values is None else self.values + other.values,
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -69,6 +88,15 @@ class Split:
     tested: Side
     texts: Mapping[int, str] = field(default_factory=dict)
     """Of templates, by number, where they are known: that of a learnt one as it was when all was learnt."""
+
+    def tested_days(self) -> float | None:
+        """How long the tested side lasts; None where lines are not dated, or it is not what came after the learnt."""
+        if self.learnt.moments is None or self.tested.moments is None:
+            return None
+        begun = [moments[0] for moments in self.tested.moments]
+        if max(moments[0] for moments in self.learnt.moments) > min(begun):
+            return None
+        return (max(moments[-1] for moments in self.tested.moments) - min(begun)) / DAY_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,13 +131,13 @@ CARDS: Mapping[str, Card] = {
     ),
     "openstack": Card(
         "ait-aecid/anomaly-detection-log-datasets (GPL-3.0) over DeepLog's OpenStack log",
-        "openstack_train, openstack_test_normal, openstack_test_abnormal (plain or .gz)",
+        "openstack_train, openstack_test_normal, openstack_test_abnormal; OpenStack_templates.csv (plain or .gz)",
         "few distinct sequences, so most tested ones were learnt",
         ("given", "random"),
     ),
     "hadoop": Card(
         "ait-aecid/anomaly-detection-log-datasets (GPL-3.0) over Loghub Hadoop (Lin et al., ICSE 2016)",
-        "hadoop_train, hadoop_test_normal, hadoop_test_abnormal (plain or .gz)",
+        "hadoop_train, hadoop_test_normal, hadoop_test_abnormal; Hadoop_templates.csv (plain or .gz)",
         "the label is of the application, not of the container whose lines a session holds",
         ("given", "random"),
     ),
@@ -122,6 +150,10 @@ CARDS: Mapping[str, Card] = {
 }
 OURS = "logcanary"
 """The name of our own parser."""
+DAY_MS = 86_400_000
+NUMBERS = ("NUM", "SIZE", "DURATION")
+"""Types of parameters that are numbers: a size or a duration as it is written, without its unit."""
+_NUMBER = r"^[+-]?[0-9]+(?:\.[0-9]+)?"
 _HEADER = re.compile(r"^\d{6} \d{6} \d+ \w+ \S+: ")
 """Date, time, thread, level and component of a line of HDFS."""
 WHOLE_100K = "hdfs_1.0_tar"
@@ -194,7 +226,7 @@ class DataSet:
         """Sessions of raw lines, one part after another, by the parser that is asked for."""
         if self.parser != OURS:
             return partial(_parsed_by, PARSERS[self.parser]())
-        return partial(_parsed, Parser(service_settings(self.name)), service=self.name)
+        return partial(_parsed, Parser(service_settings(self.name), fields=True), service=self.name)
 
     def _drawn(self, share: float, seed: int) -> Split:
         whole, texts = self._whole
@@ -270,14 +302,39 @@ def _share(flags: Flags) -> float:
 def _parsed(parser: Parser, labelled: Labelled, service: str) -> tuple[Side, dict[int, str]]:
     """Sessions, and the texts of the templates that are new or have widened."""
     if not labelled.blocks:
-        return Side((), (), np.zeros(0, dtype=np.bool_)), {}
+        return Side((), (), np.zeros(0, dtype=np.bool_), (), ()), {}
     parsed = [parser.parse(batch) for batch in batches(labelled.lines, service)]
-    whole = whole_sessions([one.events for one in parsed])
-    number = {name: row for row, name in enumerate(whole.names)}
-    parts = np.split(whole.templates, whole.starts[1:-1])
-    named = [(block.name, tuple(parts[number[block.name]].tolist())) for block in labelled.blocks]
+    events = pl.concat([_events(one) for one in parsed]).filter(pl.col("session") != "")
+    grouped = events.group_by("session", maintain_order=True).agg("template", "time", "values")
+    number = {name: row for row, name in enumerate(grouped["session"])}
+    rows = grouped[[number[block.name] for block in labelled.blocks]]
     texts = {int(template.id, 16): template.text for one in parsed for template in one.new_templates}
-    return Side.of(named, [block.anomalous for block in labelled.blocks]), texts
+    side = Side(
+        tuple(block.name for block in labelled.blocks),
+        tuple(map(tuple, rows["template"].to_list())),
+        np.array([block.anomalous for block in labelled.blocks], dtype=np.bool_),
+        tuple(map(tuple, rows["time"].to_list())),
+        tuple(tuple(map(tuple, session)) for session in rows["values"].to_list()),
+    )
+    return side, texts
+
+
+def _events(parsed: Parsed) -> pl.DataFrame:
+    """Session, template, time and the numbers among the parameters (``values``) of each event, in the order of lines.
+
+    The numbers stand where the template's text at the end of the batch has its variables.
+    """
+    frame, fields = parsed.events.frame, parsed.fields
+    assert fields is not None
+    texts = frame["template"].replace_strict(parsed.events.templates, return_dtype=pl.String)
+    found = parameters(fields["message"], texts, Masks.build()).frame.filter(pl.col("slot").is_not_null())
+    number = pl.col("text").str.extract(f"({_NUMBER})").cast(pl.Float64)
+    listed = found.group_by("row", maintain_order=True).agg(
+        pl.when(pl.col("type").is_in(NUMBERS)).then(number).alias("values")
+    )
+    events = frame.select("session", "template", "time").with_row_index("row")
+    joined = events.join(listed, on="row", how="left", maintain_order="left")
+    return joined.drop("row").with_columns(pl.col("values").fill_null(pl.lit([], dtype=pl.List(pl.Float64))))
 
 
 def _parsed_by(parse: Parse, labelled: Labelled) -> tuple[Side, Mapping[int, str]]:
@@ -328,7 +385,14 @@ def _by_files(folder: Path, name: str) -> Split:
     train, normal, abnormal = (
         read_sequences(folder, f"{name}_{part}") for part in ("train", "test_normal", "test_abnormal")
     )
-    return Split(_labelled(train, []), _labelled(normal, abnormal))
+    return Split(_labelled(train, []), _labelled(normal, abnormal), _texts(folder, name))
+
+
+def _texts(folder: Path, name: str) -> dict[int, str]:
+    """The texts of templates, one a line and numbered from 1, where their file lies beside the sessions."""
+    called = next((one.name for one in folder.iterdir() if one.name.lower().startswith(f"{name}_templates.csv")), None)
+    lines = _text(folder, called.removesuffix(".gz")).splitlines() if called else []
+    return dict(enumerate(lines, 1))
 
 
 def _deeplog(folder: Path, name: str) -> Split:

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 
 from models.learning import HELD_BACK
 from training.datasets import Flags
-from training.simple import Line, Numbers
+from training.simple import Line, Numbers, Reason, ranked
 from training.supervised import Supervised
 from training.words import TemplateVectors
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from training.datasets import Side
     from training.networks import Rows
 
 Ints = NDArray[np.int64]
@@ -57,6 +58,16 @@ class Deep(Supervised):
         distinct, where = np.unique(padded(lines, self._position), axis=0, return_inverse=True)
         chances: Numbers = anomaly_chances(self._net, torch.from_numpy(distinct))[where.reshape(-1)]
         return chances
+
+    def why(self, session: "Side") -> list[Reason]:
+        """The events without which its chance were lower, by how much."""
+        (line,) = session.lines
+        read = line[:LENGTH]
+        whole, *without = self.strangeness([read, *(read[:place] + read[place + 1 :] for place in range(len(read)))])
+        return ranked(
+            Reason(f"event {place + 1}: {self.called(event)}", float(whole - less))
+            for place, (event, less) in enumerate(zip(read, without, strict=True))
+        )
 
     def _number(self, lines: Sequence[Line]) -> None:
         self._position = numbered({one for line in lines for one in line})
@@ -132,6 +143,20 @@ class LogRobust(Deep):
     def _number(self, lines: Sequence[Line]) -> None:
         self._position = numbered({one for line in lines for one in line} | set(self.texts))
         self._vectors = TemplateVectors.learn(lines, self.texts).of(list(self._position))
+
+    def why(self, session: "Side") -> list[Reason]:
+        """The events that its attention is on, by their share of it: what an anomaly's chance is made of."""
+        import torch  # noqa: PLC0415
+
+        from training import networks  # noqa: PLC0415
+
+        assert isinstance(self._net, networks.AttentionalBiLstm)
+        read = session.lines[0][:LENGTH]
+        shares = self._net.attended(torch.from_numpy(padded([read], self._position)))[0].tolist()
+        return ranked(
+            Reason(f"attends to event {place + 1}: {self.called(event)}", share)
+            for place, (event, share) in enumerate(zip(read, shares, strict=False))
+        )
 
     def _make(self) -> "nn.Module":
         import torch  # noqa: PLC0415

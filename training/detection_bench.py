@@ -10,9 +10,9 @@ that the difference is seen.
 
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from contracts.service import BudgetOptions
 from models.learning import HELD_BACK, Say
 from training.datasets import OURS, WINDOW, DataSet, Flags, How, Side, Split, faults, read
-from training.field import KINDS, SUPERVISED
+from training.field import KINDS
 from training.learner import TrainingError
 from training.measures import average_precision, measures, precision_at
 from training.simple import Model, Numbers
@@ -37,6 +37,10 @@ S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 LOOKED_AT = 0.01
 """Share of the tested sessions, the strangest, over which ``precision_at_budget`` is."""
+REASONS = 3
+"""Told of a session that is explained."""
+Strange = Mapping[str, Any]
+"""A session that is explained."""
 SHORT = 10
 """Events: wuyifan18/DeepLog has no window to judge in sessions of so many or fewer, and counts them as found."""
 DEEPLOG_SESSIONS = (553_366, 16_838)
@@ -55,6 +59,7 @@ def bench_detection(
     window: int = WINDOW,
     parser: str = OURS,
     workers: int = 1,
+    explain: int = 0,
     progress: Say = lambda words: None,
 ) -> dict[str, Any]:
     """Measure models on a data set.
@@ -70,18 +75,23 @@ def bench_detection(
         window: lines of a window, where the data set has no sessions.
         parser: of raw lines, where the data set has them (``training.other_parsers``).
         workers: processes among which the runs are divided; seconds are true where each has a core of its own.
+        explain: of each model, sessions of the tested side to explain, the strangest by its first run.
         progress: is told what goes on.
 
     Returns:
         ``models.<name>.{precision, recall, f1, f1_unique, f1_std, f1_by_run, false_alarm_rate, average_precision,
-        precision_at_budget, lines_until_raised, recall_short_rule, false_alarm_rate_short_rule, train_seconds,
-        train_cpu_seconds, windows_per_second, peak_rss_mb, runs}``, means over the runs, a window being a session,
-        ``lines_until_raised`` the median of the anomalies that are found, ``..._short_rule`` with every session of
+        precision_at_budget, lines_until_raised, seconds_until_raised, alarms_a_day, recall_short_rule,
+        false_alarm_rate_short_rule, train_seconds, train_cpu_seconds, windows_per_second, peak_rss_mb, runs}``, means
+        over the runs, a window being a session,
+        ``lines_until_raised`` and ``seconds_until_raised`` the median of the anomalies that are found, from their first
+        line on (the seconds where lines are dated, ``alarms_a_day`` where the tested side also comes after the learnt
+        one), ``..._short_rule`` with every session of
         ``SHORT`` events or fewer raised, the memory that of the whole process up to then, ``precision_at_budget`` that
         of the strangest ``LOOKED_AT``, ``train_cpu_seconds`` without what waited for other work; on *deeplog*,
         precision and F1 are made of recall and false alarms at the sizes of its whole split, and
         ``comparable`` is false;
-        ``faults`` of the first run's split (``training.datasets.faults``), ``sessions``, ``anomalies``, ...
+        ``faults`` of the first run's split (``training.datasets.faults``), ``sessions``, ``anomalies``, ...;
+        ``strangest.<name>[].{session, anomalous, strangeness, because[].{words, amount}}`` where ``explain`` asks
 
     Raises:
         TrainingError: an unknown name, a split that the data set has not, a learnt side without normal sessions.
@@ -94,19 +104,21 @@ def bench_detection(
     begun = time.perf_counter()
     splits = Splits(source, how, share)
     first = splits.at(0)
-    left_out: dict[str, str] = {}
-    if not models and not first.learnt.truth.any():
-        left_out = {one: "no learnt session is an anomaly" for one in KINDS if one in SUPERVISED}
+    lacking = {one: why for one in models or KINDS if (why := lacks(KINDS[one], first))}
+    if models and lacking:
+        raise TrainingError("; ".join(f"{one} cannot be measured on {name}: {why}" for one, why in lacking.items()))
     tasks = [
-        Task(one, seed, protocol)
+        Task(one, seed, protocol, explain=0 if seed else explain)
         for one in models or KINDS
-        if one not in left_out
+        if one not in lacking
         for seed in range(seeds if how == "random" or KINDS[one].draws else 1)
     ]
     runs: dict[str, list[dict[str, float]]] = {}
-    for number, (task, figures) in enumerate(zip(tasks, parallel(tasks, splits, workers), strict=True), 1):
+    strangest: dict[str, list[Strange]] = {}
+    for number, (task, (figures, told)) in enumerate(zip(tasks, parallel(tasks, splits, workers), strict=True), 1):
         progress(f"{number} of {len(tasks)}: {task.model} on {name}, {how} split, seed {task.seed}")
         runs.setdefault(task.model, []).append(figures)
+        strangest.setdefault(task.model, []).extend(told)
     rows = {model: _mean(one) for model, one in runs.items()}
     if name == "deeplog":
         rows = {model: _with_short_rule(row) for model, row in rows.items()}
@@ -127,9 +139,23 @@ def bench_detection(
         "faults": faults(first),
         "comparable": name != "deeplog",
         "beware": source.card.beware,
-        "left_out": left_out,
+        "left_out": lacking,
         "models": rows,
+        **({"strangest": strangest} if explain else {}),
     }
+
+
+def lacks(kind: type[Model], split: Split) -> str:
+    """What a model needs and a split has not, in words; empty where it has all."""
+    match kind.needs:
+        case "labels" if not split.learnt.truth.any():
+            return "no learnt session is an anomaly"
+        case "texts" if not split.texts:
+            return "the texts of its templates are not known"
+        case "values" if split.learnt.values is None or split.tested.values is None:
+            return "its raw lines are not there, or were parsed by another parser"
+        case _:
+            return ""
 
 
 def threshold(held_back: Numbers, budget: float) -> float:
@@ -170,11 +196,13 @@ class Task:
     model: str
     seed: int
     protocol: Protocol
+    explain: int = 0
 
-    def figures(self, splits: Splits) -> dict[str, float]:
-        """Measure it."""
+    def figures(self, splits: Splits) -> tuple[dict[str, float], list[Strange]]:
+        """Measure it, and explain the strangest sessions."""
         split = splits.at(self.seed)
-        return measured(KINDS[self.model](self.seed, split.texts), split, self.protocol)
+        model = KINDS[self.model](self.seed, split.texts)
+        return measured(model, split, self.protocol), explained(model, split.tested, self.explain)
 
 
 class Work(TypingProtocol[S_contra, R_co]):
@@ -218,6 +246,22 @@ def measured(model: Model, split: Split, protocol: Protocol) -> dict[str, float]
     return asked(model, split, protocol, bar) | spent
 
 
+def explained(model: Model, tested: Side, most: int) -> list[Strange]:
+    """The strangest sessions of a side, the first of equal ones, with the greatest reasons of each."""
+    if not most:
+        return []
+    strangeness = model.strangeness_of(tested)
+    return [
+        {
+            "session": tested.names[row],
+            "anomalous": bool(tested.truth[row]),
+            "strangeness": float(strangeness[row]),
+            "because": [asdict(reason) for reason in model.why(tested.take([row]))[:REASONS]],
+        }
+        for row in np.argsort(-strangeness, kind="stable")[:most].tolist()
+    ]
+
+
 def fitted(model: Model, split: Split) -> tuple[float, dict[str, float]]:
     """Let a model learn one side: the strangeness above which it raises, and the seconds that it took.
 
@@ -232,8 +276,9 @@ def fitted(model: Model, split: Split) -> tuple[float, dict[str, float]]:
     cut = int(len(normal) * (1 - HELD_BACK))
     if not 0 < cut < len(normal):
         raise TrainingError(f"The learnt side has {len(normal)} normal sessions: at least 2 are needed (--share)")
-    model.learn(normal.lines[:cut])
-    bar = threshold(model.strangeness(normal.lines[cut:]), BudgetOptions().false_alarm_rate)
+    model.learn_side(normal.take(range(cut)))
+    held_back = normal.take(range(cut, len(normal)))
+    bar = threshold(model.strangeness_of(held_back), BudgetOptions().false_alarm_rate)
     return bar, clock.seconds()
 
 
@@ -252,15 +297,16 @@ class _Clock:
 def asked(model: Model, split: Split, protocol: Protocol, bar: float) -> dict[str, float]:
     """Ask a model about the tested side, once."""
     began = time.perf_counter()
-    strangeness = model.strangeness(split.tested.lines)
+    strangeness = model.strangeness_of(split.tested)
     seconds = time.perf_counter() - began
     if protocol == "leaky":
         bar = best_on_test(strangeness, split.tested.truth)
     flags = strangeness > bar
-    found = np.flatnonzero(flags & split.tested.truth)
-    until = model.read_until([split.tested.lines[row] for row in found], bar) if len(found) else np.zeros(1)
+    found = split.tested.take(np.flatnonzero(flags & split.tested.truth))
+    until = model.read_until_of(found, bar) if len(found) else np.zeros(1)
     return measures(flags, split.tested.truth) | {
         **_short_rule(flags, split.tested),
+        **_by_the_clock(flags, split, found, until),
         "lines_until_raised": float(np.median(until)),
         "f1_unique": _unique_f1(flags, split.tested),
         "average_precision": average_precision(strangeness, split.tested.truth),
@@ -268,6 +314,18 @@ def asked(model: Model, split: Split, protocol: Protocol, bar: float) -> dict[st
         "windows_per_second": len(strangeness) / max(seconds, 1e-9),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def _by_the_clock(flags: Flags, split: Split, found: Side, until: Numbers) -> dict[str, float]:
+    """Seconds from the first line of an anomaly to the one that raises it, and alarms a day: where lines are dated."""
+    figures: dict[str, float] = {}
+    if found.moments is not None:
+        whom = zip(found.moments, until[: len(found)].tolist(), strict=True)
+        seconds = [(moments[int(lines) - 1] - moments[0]) / 1000 for moments, lines in whom]
+        figures["seconds_until_raised"] = float(np.median(seconds)) if seconds else 0.0
+    if days := split.tested_days():
+        figures["alarms_a_day"] = int(flags.sum()) / days
+    return figures
 
 
 def _unique_f1(flags: Flags, tested: Side) -> float:

@@ -49,12 +49,25 @@ _COLUMNS: Sequence[tuple[str, str, str]] = (
     ("average_precision", "area under PR", ".3f"),
     ("precision_at_budget", "precision, strangest 1 %", ".3f"),
     ("false_alarm_rate", "false alarms", ".2%"),
+    ("alarms_a_day", "alarms a day", ".1f"),
     ("lines_until_raised", "lines until raised", ".0f"),
+    ("seconds_until_raised", "seconds until raised", ",.0f"),
     ("train_cpu_seconds", "seconds to learn", ".1f"),
     ("windows_per_second", "sessions a second", ",.0f"),
     ("peak_rss_mb", "MB", ",.0f"),
 )
 """Field, heading, format."""
+_PLOTTED: Sequence[tuple[str, str]] = (
+    ("f1", "F1"),
+    ("alarms_a_day", "Alarms a day"),
+    ("seconds_until_raised", "Seconds until raised"),
+    ("train_cpu_seconds", "Processor seconds to learn"),
+)
+"""Field, and what its bars are called."""
+BASE_RATES = (0.0001, 0.001, 0.01, 0.03, 0.1, 0.3, 0.5)
+"""At which F1 is drawn."""
+BEST = 9
+"""Models whose F1 is drawn over base rates."""
 
 BAR_HEIGHT, LEFT, WIDTH, HEIGHT = 18, 150, 400, 260
 COLOURS = ("#4c78a8", "#e45756", "#54a24b", "#b279a2", "#f58518")
@@ -82,8 +95,8 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
         name = "-".join((figures["dataset"], figures["split"], f"{figures['share'] * 100:.0f}", figures["protocol"]))
         if figures.get("parser", OURS) != OURS:
             name, learnt = f"{name}-{figures['parser']}", f"{learnt}parsed by {figures['parser']}, "
-        plots[f"{name}-f1.svg"] = bars(figures)
-        plots[f"{name}-pr.svg"] = scatter(figures)
+        drawn = _plots(figures, name)
+        plots |= {file: plot for file, _, plot in drawn}
         page += [
             "",
             f"## {figures['dataset']}, {figures['split']} split, {learnt}{figures['protocol']}",
@@ -91,10 +104,40 @@ def report(results: Sequence[Figures], command: str = "") -> tuple[str, dict[str
             _facts(figures),
             "",
         ]
-        page += [f"![F1 by model]({name}-f1.svg) ![Precision and recall]({name}-pr.svg)", "", *_table(figures)]
+        page += [" ".join(f"![{title}]({file})" for file, title, _ in drawn), "", *_table(figures)]
         if any((figures["dataset"], model) in PUBLISHED for model in figures["models"]):
             page += ["", " ".join(_SOURCE.split())]
     return "\n".join(page) + "\n", plots
+
+
+def _plots(figures: Figures, name: str) -> list[tuple[str, str, str]]:
+    """File, title and SVG of each plot that these figures give."""
+    rows = figures["models"].values()
+    drawn = [
+        (f"{name}-{field.replace('_', '-')}.svg", f"{title} by model", bars(figures, field))
+        for field, title in _PLOTTED
+        if all(field in row for row in rows)
+    ]
+    over = curves({"series": over_base_rates(figures), "unit": "base rate"})
+    return [
+        *drawn,
+        (f"{name}-pr.svg", "Precision and recall", scatter(figures)),
+        (f"{name}-base.svg", "F1 over base rate", over),
+    ]
+
+
+def over_base_rates(figures: Figures) -> dict[str, list[dict[str, float]]]:
+    """F1 of the best models were anomalies rarer or more frequent, found and falsely raised as often as here."""
+    best = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])[:BEST]
+    return {
+        model: [{"at": rate, "f1": _f1_at(rate, row["recall"], row["false_alarm_rate"])} for rate in BASE_RATES]
+        for model, row in best
+    }
+
+
+def _f1_at(rate: float, recall: float, false_alarm_rate: float) -> float:
+    hits = recall * rate
+    return 2 * hits / (hits + false_alarm_rate * (1 - rate) + rate)
 
 
 def _intro(command: str) -> str:
@@ -204,21 +247,22 @@ def curves(figures: Figures) -> str:
     return _svg(WIDTH + 230, max(HEIGHT + 50, 30 + len(figures["series"]) * BAR_HEIGHT), parts)
 
 
-def bars(figures: Figures) -> str:
-    """F1 of each model as a bar, best on top, with one standard deviation either way."""
+def bars(figures: Figures, field: str = "f1") -> str:
+    """A figure of each model as a bar, in the order of F1, that with one standard deviation either way."""
     rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    most = 1.0 if field == "f1" else max(row[field] for _, row in rows) or 1.0
     parts = []
     for number, (model, row) in enumerate(rows):
         y, middle = number * BAR_HEIGHT, number * BAR_HEIGHT + BAR_HEIGHT / 2 + 4
+        length = WIDTH * row[field] / most
         parts.append(_text(LEFT - 6, middle, model, "end"))
-        parts.append(
-            f'<rect x="{LEFT}" y="{y + 3}" width="{WIDTH * row["f1"]:.1f}" height="{BAR_HEIGHT - 6}" fill="#4c78a8"/>'
-        )
-        if row["runs"] > 1:
+        parts.append(f'<rect x="{LEFT}" y="{y + 3}" width="{length:.1f}" height="{BAR_HEIGHT - 6}" fill="#4c78a8"/>')
+        if field == "f1" and row["runs"] > 1:
             low, high = (LEFT + WIDTH * min(1.0, max(0.0, row["f1"] + sign * row["f1_std"])) for sign in (-1, 1))
             parts.append(f'<path d="M{low:.1f} {y + 9}H{high:.1f}" stroke="#222" stroke-width="2"/>')
-        parts.append(_text(LEFT + WIDTH + 8, middle, f"{row['f1']:.3f}", "start"))
-    return _svg(LEFT + WIDTH + 60, len(rows) * BAR_HEIGHT + 4, parts)
+        shown = f"{row[field]:.3f}" if field == "f1" else f"{row[field]:,.1f}"
+        parts.append(_text(LEFT + WIDTH + 8, middle, shown, "start"))
+    return _svg(LEFT + WIDTH + 80, len(rows) * BAR_HEIGHT + 4, parts)
 
 
 def scatter(figures: Figures) -> str:

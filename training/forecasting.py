@@ -19,16 +19,19 @@ from models.base import KNOWN_ODDS
 from models.learning import HELD_BACK, Counted
 from training.deep import FIRST, PADDING, UNSEEN, Ints, numbered, with_others
 from training.reconstructing import FEWEST
-from training.simple import Line, Model, Numbers
+from training.simple import Line, Model, Numbers, Reason, ranked
 from training.words import TemplateVectors
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from training.datasets import Side
     from training.networks import Rows
 
 WINDOW = 10
 """Events before the one that is foretold: Du et al. 2017, 5.1; the same for all, so that they can be compared."""
+FORETOLD = 3
+"""Events named as what was due."""
 NEAR = 0.9
 """Cosine of two templates' vectors from which an unseen one is taken for the other."""
 
@@ -66,6 +69,19 @@ class Forecast(Model):
         until = np.array([len(line) for line in lines], dtype=np.float64)
         np.minimum.at(until, owners[raised], places[raised] + 1)
         return until
+
+    def why(self, session: "Side") -> list[Reason]:
+        """The events that were not foretold, by their surprise in nats, and what was in their place."""
+        (line,) = session.lines
+        _, windows = self._windows([line])
+        surprises, told = self._surprises(windows), self._told(windows[:, :-1])
+        templates = list(self._position)
+        said = []
+        for place, (event, surprise) in enumerate(zip(line, surprises.tolist(), strict=True)):
+            foretold = ", ".join(self.called(templates[one]) for one in np.argsort(-told[place])[:FORETOLD])
+            words = f"event {place + 1}: {self.called(event)}, where one of these was due: {foretold}"
+            said.append(Reason(words, surprise))
+        return ranked(said)
 
     def _events(self, lines: Iterable[Line]) -> tuple[Ints, Numbers]:
         """Which line each event is of, and how surprising it is, in nats: [n]; distinct windows are asked once."""

@@ -289,14 +289,24 @@ class AttentionalBiLstm(nn.Module):
 
     def forward(self, events: Tensor) -> Tensor:
         """Positions [B, T], padded at their end, to logits [B, 2]."""
+        states = self._states(events)
+        said: Tensor = self.out((torch.tanh(self.attention(states)) * states).sum(dim=1))
+        return said
+
+    @torch.no_grad()
+    def attended(self, events: Tensor) -> Tensor:
+        """The share of attention that is on each event, whichever its sign: positions [B, T] to [B, longest]."""
+        weights = torch.tanh(self.attention(self._states(events))).abs()[..., 0]
+        weights = weights * (events[:, : weights.shape[1]] != 0)
+        return weights / weights.sum(dim=1, keepdim=True).clamp(min=1e-12)
+
+    def _states(self, events: Tensor) -> Tensor:
+        """[B, longest, 2U], 0 behind a row's end."""
         lengths = (events != 0).sum(dim=1).clamp(min=1)
         entered = functional.embedding(events, self.get_buffer("vectors"))  # [B, T, E]
         packed = nn.utils.rnn.pack_padded_sequence(entered, lengths, batch_first=True, enforce_sorted=False)
-        states, _ = nn.utils.rnn.pad_packed_sequence(
-            self.lstm(packed)[0], batch_first=True
-        )  # [B, longest, 2U], 0 behind
-        said: Tensor = self.out((torch.tanh(self.attention(states)) * states).sum(dim=1))
-        return said
+        states: Tensor = nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0]
+        return states
 
 
 class Autoencoder(nn.Module):
@@ -335,6 +345,20 @@ class OrderAndCounts(nn.Module):
         counts = functional.one_hot(events, self.counts.input_size).cumsum(dim=1).float()  # [B, T, V] up to each event
         last = torch.cat([self.order(vectors)[0][:, -1], self.counts(counts)[0][:, -1]], dim=1)  # [B, 2U]
         said: Tensor = self.out(last)
+        return said
+
+
+class SeriesLstm(nn.Module):
+    """Two layers of LSTM over vectors, what comes next (Du et al. 2017, 3.2 and 5.1)."""
+
+    def __init__(self, columns: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(columns, UNITS, num_layers=2, batch_first=True)
+        self.out = nn.Linear(UNITS, columns)
+
+    def forward(self, before: Tensor) -> Tensor:
+        """Vectors [B, T, C] to the next one [B, C]."""
+        said: Tensor = self.out(self.lstm(before)[0][:, -1])
         return said
 
 

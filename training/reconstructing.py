@@ -12,7 +12,7 @@ import numpy as np
 
 from models.learning import HELD_BACK
 from training.classical import forest
-from training.simple import Counts, Numbers
+from training.simple import ByColumn, Numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ FEWEST = 10
 """Sessions of which a fifth is held back; fewer are learnt, and judged, all."""
 
 
-class Autoencoder(Counts):
+class Autoencoder(ByColumn):
     """The mean square, over the columns, of what the autoencoder did not give back."""
 
     name = "autoencoder"
@@ -45,6 +45,13 @@ class Autoencoder(Counts):
 
         scaled = self._scaled(counts)
         return networks.square_loss(networks.answers(self._net, scaled), scaled).double().numpy()
+
+    def _parts(self, counts: Numbers) -> Numbers:
+        from training import networks  # noqa: PLC0415
+
+        scaled = self._scaled(counts)
+        off: Numbers = (networks.answers(self._net, scaled) - scaled).double().numpy()
+        return off**2 / scaled.shape[1]
 
     def _scaled(self, counts: Numbers) -> "Tensor":
         import torch  # noqa: PLC0415

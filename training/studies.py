@@ -9,7 +9,7 @@ One thing is changed at a time, with the seed; everything else is the benchmark'
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def mislabelled(split: Split, share: float, rng: np.random.Generator) -> Split:
 
 def _learnt_as(split: Split, truth: Flags) -> Split:
     """The same with other labels on the learnt side: [n]."""
-    return Split(Side(split.learnt.names, split.learnt.lines, truth), split.tested, split.texts)
+    return replace(split, learnt=replace(split.learnt, truth=truth))
 
 
 def newest(split: Split, share: float, rng: np.random.Generator) -> Split:
@@ -84,8 +84,7 @@ def unseen(split: Split, share: float, rng: np.random.Generator) -> Split:
     for row in rng.permutation(len(lines))[: round(share * len(lines))].tolist():
         place = int(rng.integers(len(lines[row])))
         lines[row] = (*lines[row][:place], lines[row][place] + TWIN, *lines[row][place + 1 :])
-    tested = Side(split.tested.names, tuple(lines), split.tested.truth)
-    return Split(split.learnt, tested, split.texts)
+    return replace(split, tested=replace(split.tested, lines=tuple(lines)))
 
 
 def misparsed(split: Split, share: float, rng: np.random.Generator) -> Split:
@@ -101,7 +100,7 @@ def misparsed(split: Split, share: float, rng: np.random.Generator) -> Split:
             tuple(merged.get(one, one) + (TWIN if one in torn and rng.random() < 0.5 else 0) for one in line)
             for line in side.lines
         )
-        return Side(side.names, lines, side.truth)
+        return replace(side, lines=lines)
 
     return Split(parsed(split.learnt), parsed(split.tested), split.texts)
 

@@ -25,6 +25,8 @@ BAR = 0.5
 class Supervised(Model):
     """What learns from labelled sessions; nothing is chosen, on any side."""
 
+    needs = "labels"
+
     def learn(self, lines: Sequence[Line]) -> None:
         """Refuse: normal sessions alone say nothing of anomalies.
 

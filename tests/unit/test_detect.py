@@ -1,6 +1,7 @@
 """The quick way in: what it finds in logs with known oddities, what it says of itself, and what it refuses."""
 
 import gzip
+import itertools
 import json
 import os
 import random
@@ -201,6 +202,22 @@ def test_a_log_that_changed_as_a_whole_is_said():
     ]
     report = detect([Source("x", stream(600) + other)], [], service())
     assert any("differ as a whole" in note for note in report.notes)
+
+
+def test_of_a_log_that_never_settles_only_new_kinds_of_trouble_are_named():
+    """Every fifth line says something that was never said before, as a package manager's do."""
+    lines = stream(2000)
+    words = ("".join(letters) for letters in itertools.product("abcdefghij", repeat=4))
+    for number in range(0, 2000, 5):
+        one, two, three = (next(words) for _ in range(3))
+        lines[number] = f"{stamp(number)} INFO app.Main - {one} {two} with the {three}".encode()
+    lines[1901] = f"{stamp(1901)} INFO app.Main - checksum of the index is corrupted".encode()
+    report = detect([Source("app.log", lines)], [], service())
+    assert report.learnt.new_share > 0.05
+    new = [found.alert.worst.line for found in report.found if found.alert.worst.detector == NEW_TEMPLATE]
+    assert [line.split(" - ")[1] for line in new] == ["checksum of the index is corrupted"]
+    assert report.passed_over == report.data()["new_kinds_passed_over"] > 20
+    assert any(f"{report.passed_over:,} more new kinds" in note for note in report.notes)
 
 
 def test_the_same_log_gives_the_same_report():
