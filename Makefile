@@ -23,9 +23,7 @@ setup-core: python ## the core and the command line only
 	@$(PYTHON) deploy/setup.py core
 
 test: setup lint ## set-up, lint and every test, the real stack included
-	@failed=0; \
-	$(BIN)/python -m pytest -m "not stack" -n 2 --dist loadfile --durations=10 || failed=1; \
-	$(BIN)/python -m pytest -m stack --durations=20 || failed=1; exit $$failed
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --durations=30
 
 KILLS ?= 50
 LINES ?= 1000000

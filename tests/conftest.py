@@ -1,8 +1,11 @@
 """What all tests share: the data sets, and the real stack, started once."""
 
+import functools
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,18 +15,53 @@ from tests.machine import patience
 PROJECT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 300
 """On the reference machine: a test that needs the stack may have to start it first."""
+LOWEST = 19
+"""Priority, for processes that take what others leave."""
+_WORKER = "PYTEST_XDIST_WORKER"
+"""Set in the workers of pytest-xdist."""
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest chooses by marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs the stack, which runs alone and last (``make test``); give all the time this machine needs."""
+    """Mark what needs the stack, which is first in workers and else last; give all the time this machine needs."""
     for item in items:
         if "stack_settings" in getattr(item, "fixturenames", ()):
             item.add_marker("stack")
         given = item.get_closest_marker("timeout")
         seconds = given.args[0] if given else TEST_SECONDS
         item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
-    items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+    if _WORKER in os.environ:
+        items.sort(key=lambda item: not _speaks_of_stack(item.path))
+    else:
+        items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Divide files among workers, those that need the stack as one: there is one stack.
+
+    It waits for most of its time (scrapes, checkpoints, starts), so the other worker runs beside it.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "stack" if _speaks_of_stack(PROJECT / file) else file
+
+    return ByFile(config, log)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What runs beside the stack takes what that leaves: its promises are in seconds."""
+    if _WORKER in os.environ and not _speaks_of_stack(item.path) and os.nice(0) < LOWEST:
+        os.nice(LOWEST)
+
+
+@functools.cache
+def _speaks_of_stack(file: Path) -> bool:
+    """Whether a file has tests that need the stack: the scheduler knows their names only, not their marks."""
+    return re.search(r"\bstack_settings\b|mark\.stack\b", file.read_text()) is not None
 
 
 @pytest.hookimpl(wrapper=True)
