@@ -39,7 +39,7 @@ class Series:
 
     places: Ints  # [n] of all events of the side
     vectors: Numbers  # [n, C]
-    before: Numbers  # [n, SERIES, C] the nearest last; 0, the mean, where there are fewer
+    before: Numbers  # [n, back, C] the nearest last; 0, the mean, where there are fewer
 
 
 class ParameterValues(Model):
@@ -78,7 +78,7 @@ class ParameterValues(Model):
         older, newer = side.take(range(cut)), side.take(range(cut, len(side)))
         learnt, held = _vectors(older), _vectors(newer)
         self._columns = {
-            template: _Columns.of([learnt.vectors[place] for place in places])
+            template: _Columns.of([learnt.vectors[place] for place in places], learnt.owners[places])
             for template, places in learnt.places.items()
         }
         self._nets: dict[int, nn.Module] = {}
@@ -135,9 +135,9 @@ class ParameterValues(Model):
         """The events of a template, scaled, each with those before it in its session."""
         columns, places = self._columns[template], np.array(carried.places.get(template, ()), dtype=np.int64)
         vectors = columns.scaled([carried.vectors[place] for place in places])
-        before = np.zeros((len(places), SERIES, columns.count))
+        before = np.zeros((len(places), columns.back, columns.count))
         owners = carried.owners[places]
-        for back in range(1, min(SERIES, len(places) - 1) + 1):
+        for back in range(1, min(columns.back, len(places) - 1) + 1):
             same = np.flatnonzero(owners[back:] == owners[:-back])
             before[same + back, -back] = vectors[same]
         return Series(places, vectors, before)
@@ -166,15 +166,18 @@ class _Columns:
 
     mean: Numbers  # [C]
     spread: Numbers  # [C]
+    back: int
+    """Vectors looked back at: no more than a learnt session has."""
 
     @classmethod
-    def of(cls, vectors: Sequence[tuple[float, ...]]) -> "_Columns":
+    def of(cls, vectors: Sequence[tuple[float, ...]], owners: Ints) -> "_Columns":
         count = max(map(len, vectors))
         rows = _rectangle(vectors, count)
         known = np.maximum((~np.isnan(rows)).sum(axis=0), 1)
         mean = np.nansum(rows, axis=0) / known
         spread = np.sqrt(np.nansum((rows - mean) ** 2, axis=0) / known)
-        return cls(mean, np.maximum(spread, LEAST_SPREAD))
+        longest = int(np.unique(owners, return_counts=True)[1].max())
+        return cls(mean, np.maximum(spread, LEAST_SPREAD), min(SERIES, max(1, longest - 1)))
 
     @property
     def count(self) -> int:
@@ -238,5 +241,5 @@ def _rows(series: Series) -> "Rows":
     flat = np.concatenate([series.before.reshape(len(series.places), -1), series.vectors], axis=1)
     distinct, counts = np.unique(flat, axis=0, return_counts=True)
     columns = series.vectors.shape[1]
-    before = torch.from_numpy(distinct[:, :-columns].reshape(len(distinct), SERIES, columns)).float()
+    before = torch.from_numpy(distinct[:, :-columns].reshape(len(distinct), -1, columns)).float()
     return Rows((before,), torch.from_numpy(distinct[:, -columns:]).float(), torch.from_numpy(counts).float())
