@@ -120,7 +120,7 @@ class InvariantMining(Counts):
     def why(self, session: "Side") -> list[Reason]:
         """The relations that it breaks, with its counts."""
         counts = _with_one(self._counts(session.lines))[0]
-        names = [*(self.called(one) for one in self._column), "templates never seen"]
+        names = self._names(session.lines[0])
         return [
             Reason(f"does not hold: {_relation(relation, names)}; here {_counted(relation, names, counts)}", 1)
             for relation in self._relations[self._relations @ counts != 0]

@@ -225,6 +225,11 @@ class Counts(Model):
     def _number(self, lines: Sequence[Line]) -> None:
         self._column = {template: i for i, template in enumerate(sorted({one for line in lines for one in line}))}
 
+    def _names(self, line: Line) -> list[str]:
+        """What the columns count, in words; of the last one those of this session."""
+        unseen = [self.called(one) for one in dict.fromkeys(line) if one not in self._column]
+        return [*(self.called(one) for one in self._column), f"never seen: {', '.join(unseen) or 'nothing'}"]
+
     def _counts(self, lines: Sequence[Line]) -> Numbers:
         unseen = len(self._column)
         counts = np.zeros((len(lines), unseen + 1))
@@ -244,7 +249,7 @@ class ByColumn(Counts):
     def why(self, session: "Side") -> list[Reason]:
         """The templates whose counts are not what the others let expect, those that the session lacks among them."""
         counts = self._counts(session.lines)[0]
-        names = [self.called(one) for one in self._column] + ["templates never seen"]
+        names = self._names(session.lines[0])
         parts = self._parts(counts[None])[0]
         return ranked(
             Reason(f"{count:.0f} x {name}", float(part)) for name, count, part in zip(names, counts, parts, strict=True)
@@ -272,7 +277,7 @@ class CountVector(Counts):
         counts = self._counts(session.lines)[0]
         off = np.abs(self._known - counts).sum(axis=1) / (self._known.sum(axis=1) + counts.sum())
         nearest = self._known[int(off.argmin())]
-        names = [self.called(one) for one in self._column] + ["templates never seen"]
+        names = self._names(session.lines[0])
         return ranked(
             Reason(f"{count:.0f} x {name}, where the nearest has {usual:.0f}", abs(float(count - usual)))
             for name, count, usual in zip(names, counts, nearest, strict=True)

@@ -113,7 +113,7 @@ def test_each_kind_explains_in_its_own_terms():
     assert "does not hold: 1 x [open <PATH>] = 1; here 0 x [open <PATH>]" in said["invariant_mining"]
     assert said["deeplog"][0].startswith("event 3: disk failure on <HOST>, where one of these was due: ")
     assert said["edit_distance"] == ["lacks before event 1: open <PATH>"]
-    assert said["pca"][0] == "1 x templates never seen"
+    assert said["pca"][0] == "1 x never seen: disk failure on <HOST>"
 
 
 def test_a_threshold_keeps_the_budget_and_is_no_higher_than_it_must_be():
