@@ -8,13 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from cli.flags import Json
+from cli.flags import Data, Json
 from cli.help import Commands
 from cli.shell import ProblemError, Shell, shell
 
 bench_app = Commands(no_args_is_help=True, help="How fast the pipeline is, and how good its templates.")
-
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
 
 
 @bench_app.callback()
@@ -187,7 +185,7 @@ def bench_detection(
         figures = run(
             dataset,
             data,
-            models=[name.strip() for name in models.split(",") if name.strip()],
+            models=_names(models),
             split=hows.get(split),
             share=share,
             seeds=seeds,
@@ -258,9 +256,8 @@ def bench_study(
     from training.studies import bench_study as run
 
     state = shell(context)
-    chosen = [name.strip() for name in models.split(",") if name.strip()]
     try:
-        figures = run(study, dataset, data, models=chosen, seeds=seeds, workers=workers, progress=state.say)
+        figures = run(study, dataset, data, models=_names(models), seeds=seeds, workers=workers, progress=state.say)
     except TrainingError as error:
         raise ProblemError(str(error)) from error
     if as_json or state.json:
@@ -306,6 +303,11 @@ def bench_report(
     for name, text in {"detection.md": page, **plots}.items():
         (out / name).write_text(text, encoding="utf-8")
     state.say(f"{out / 'detection.md'} and {len(plots)} plots are written.")
+
+
+def _names(models: str) -> list[str]:
+    """The names of ``--models``."""
+    return [name.strip() for name in models.split(",") if name.strip()]
 
 
 def _beside_drain3(figures: dict[str, Any]) -> list[dict[str, Any]]:

@@ -8,13 +8,11 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from cli.flags import Json
+from cli.flags import Data, Json
 from cli.help import Commands
 from cli.shell import ProblemError, Shell, shell
 
 app = Commands(no_args_is_help=True, help="How well the detectors do on labelled data.")
-
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")]
 
 
 @app.callback()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cli.flags import Json
+from cli.flags import Data, Json
 from cli.shell import ProblemError, Shell, shell
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ COLUMNS = {
 def evaluate_trainticket(
     context: typer.Context,
     *,
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of the data set.")],
+    data: Data,
     curve: Annotated[bool, typer.Option("--curve/--no-curve", help="Run the ensemble at other budgets too.")] = True,
     picture: Annotated[
         Path | None, typer.Option("--picture", metavar="FILE", help="Draw the curve into an SVG file.")

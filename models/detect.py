@@ -574,18 +574,17 @@ def _findings(log: _Log, cut: _Cut, split: int, bundle: Bundle) -> list[_Kind]:
 
 def _worth_naming(log: _Log, kinds: list[_Kind], learnt: Learnt) -> tuple[list[_Kind], int]:
     """The kinds without those that are new as everything is in this log, and how many these are."""
-    levels, lines = log.events.frame["level"], log.events.frame["line"]
-    calm = [
-        kind
-        for kind in kinds
-        if kind.new
-        and not any(speaks_of_trouble(levels[row], lines[row]) for row in kind.samples.tolist())
-        and not trouble_in(log.events.templates[kind.template])
-    ]
-    if learnt.new_share <= UNSETTLED or len(calm) <= MANY_NEW:
+    if learnt.new_share <= UNSETTLED:
         return kinds, 0
-    left = {id(kind) for kind in calm}
-    return [kind for kind in kinds if id(kind) not in left], len(calm)
+    levels, lines = log.events.frame["level"], log.events.frame["line"]
+
+    def is_troubled(kind: _Kind) -> bool:
+        spoken = any(speaks_of_trouble(levels[row], lines[row]) for row in kind.samples.tolist())
+        return spoken or bool(trouble_in(log.events.templates[kind.template]))
+
+    kept = [kind for kind in kinds if not kind.new or is_troubled(kind)]
+    passed_over = len(kinds) - len(kept)
+    return (kept, passed_over) if passed_over > MANY_NEW else (kinds, 0)
 
 
 def _alerts(log: _Log, cut: _Cut, kinds: Sequence[_Kind], bundle: Bundle, learnt: Learnt) -> list[Alert]:

@@ -30,10 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         given = item.get_closest_marker("timeout")
         seconds = given.args[0] if given else TEST_SECONDS
         item.add_marker(pytest.mark.timeout(patience(seconds)), append=False)
-    if _WORKER in os.environ:
-        items.sort(key=lambda item: not _speaks_of_stack(item.path))
-    else:
-        items.sort(key=lambda item: item.get_closest_marker("stack") is not None)
+    items.sort(key=lambda item: _speaks_of_stack(item.path), reverse=_WORKER in os.environ)
 
 
 @pytest.hookimpl(optionalhook=True)

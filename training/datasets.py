@@ -304,7 +304,8 @@ def _parsed(parser: Parser, labelled: Labelled, service: str) -> tuple[Side, dic
     if not labelled.blocks:
         return Side((), (), np.zeros(0, dtype=np.bool_), (), ()), {}
     parsed = [parser.parse(batch) for batch in batches(labelled.lines, service)]
-    events = pl.concat([_events(one) for one in parsed]).filter(pl.col("session") != "")
+    masks = Masks.build()
+    events = pl.concat([_events(one, masks) for one in parsed]).filter(pl.col("session") != "")
     grouped = events.group_by("session", maintain_order=True).agg("template", "time", "values")
     number = {name: row for row, name in enumerate(grouped["session"])}
     rows = grouped[[number[block.name] for block in labelled.blocks]]
@@ -319,7 +320,7 @@ def _parsed(parser: Parser, labelled: Labelled, service: str) -> tuple[Side, dic
     return side, texts
 
 
-def _events(parsed: Parsed) -> pl.DataFrame:
+def _events(parsed: Parsed, masks: Masks) -> pl.DataFrame:
     """Session, template, time and the numbers among the parameters (``values``) of each event, in the order of lines.
 
     The numbers stand where the template's text at the end of the batch has its variables.
@@ -327,7 +328,7 @@ def _events(parsed: Parsed) -> pl.DataFrame:
     frame, fields = parsed.events.frame, parsed.fields
     assert fields is not None
     texts = frame["template"].replace_strict(parsed.events.templates, return_dtype=pl.String)
-    found = parameters(fields["message"], texts, Masks.build()).frame.filter(pl.col("slot").is_not_null())
+    found = parameters(fields["message"], texts, masks).frame.filter(pl.col("slot").is_not_null())
     number = pl.col("text").str.extract(f"({_NUMBER})").cast(pl.Float64)
     listed = found.group_by("row", maintain_order=True).agg(
         pl.when(pl.col("type").is_in(NUMBERS)).then(number).alias("values")

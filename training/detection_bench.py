@@ -303,11 +303,11 @@ def asked(model: Model, split: Split, protocol: Protocol, bar: float) -> dict[st
         bar = best_on_test(strangeness, split.tested.truth)
     flags = strangeness > bar
     found = split.tested.take(np.flatnonzero(flags & split.tested.truth))
-    until = model.read_until_of(found, bar) if len(found) else np.zeros(1)
+    until = model.read_until_of(found, bar) if len(found) else np.zeros(0)
     return measures(flags, split.tested.truth) | {
         **_short_rule(flags, split.tested),
         **_by_the_clock(flags, split, found, until),
-        "lines_until_raised": float(np.median(until)),
+        "lines_until_raised": _median(until),
         "f1_unique": _unique_f1(flags, split.tested),
         "average_precision": average_precision(strangeness, split.tested.truth),
         "precision_at_budget": precision_at(strangeness, split.tested.truth, LOOKED_AT),
@@ -320,12 +320,17 @@ def _by_the_clock(flags: Flags, split: Split, found: Side, until: Numbers) -> di
     """Seconds from the first line of an anomaly to the one that raises it, and alarms a day: where lines are dated."""
     figures: dict[str, float] = {}
     if found.moments is not None:
-        whom = zip(found.moments, until[: len(found)].tolist(), strict=True)
+        whom = zip(found.moments, until.tolist(), strict=True)
         seconds = [(moments[int(lines) - 1] - moments[0]) / 1000 for moments, lines in whom]
-        figures["seconds_until_raised"] = float(np.median(seconds)) if seconds else 0.0
+        figures["seconds_until_raised"] = _median(seconds)
     if days := split.tested_days():
         figures["alarms_a_day"] = int(flags.sum()) / days
     return figures
+
+
+def _median(values: Sequence[float] | Numbers) -> float:
+    """The median; 0 of nothing."""
+    return float(np.median(values)) if len(values) else 0.0
 
 
 def _unique_f1(flags: Flags, tested: Side) -> float:

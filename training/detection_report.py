@@ -126,9 +126,14 @@ def _plots(figures: Figures, name: str) -> list[tuple[str, str, str]]:
     ]
 
 
+def _best_first(figures: Figures) -> list[tuple[str, Mapping[str, Any]]]:
+    """The models and their rows, by F1."""
+    return sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+
+
 def over_base_rates(figures: Figures) -> dict[str, list[dict[str, float]]]:
     """F1 of the best models were anomalies rarer or more frequent, found and falsely raised as often as here."""
-    best = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])[:BEST]
+    best = _best_first(figures)[:BEST]
     return {
         model: [{"at": rate, "f1": _f1_at(rate, row["recall"], row["false_alarm_rate"])} for rate in BASE_RATES]
         for model, row in best
@@ -188,7 +193,7 @@ def _by_short_rule(figures: Figures) -> str:
 
 
 def _table(figures: Figures) -> list[str]:
-    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    rows = _best_first(figures)
     shown = [column for column in _COLUMNS if all(column[0] in row for _, row in rows)]
     lines = ["| model | runs | F1 | published | " + " | ".join(heading for _, heading, _ in shown) + " |"]
     lines.append("|---" * (4 + len(shown)) + "|")
@@ -249,7 +254,7 @@ def curves(figures: Figures) -> str:
 
 def bars(figures: Figures, field: str = "f1") -> str:
     """A figure of each model as a bar, in the order of F1, that with one standard deviation either way."""
-    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    rows = _best_first(figures)
     most = 1.0 if field == "f1" else max(row[field] for _, row in rows) or 1.0
     parts = []
     for number, (model, row) in enumerate(rows):
@@ -268,7 +273,7 @@ def bars(figures: Figures, field: str = "f1") -> str:
 def scatter(figures: Figures) -> str:
     """Precision over recall, a point a model, numbered from the best F1 on."""
     side = 300
-    rows = sorted(figures["models"].items(), key=lambda pair: -pair[1]["f1"])
+    rows = _best_first(figures)
     parts = [f'<rect x="40" y="10" width="{side}" height="{side}" fill="none" stroke="#888"/>']
     parts += [_text(40 + side * at, side + 26, f"{at:g}", "middle") for at in (0, 0.5, 1)]
     parts += [_text(34, 14 + side * (1 - at), f"{at:g}", "end") for at in (0, 0.5, 1)]

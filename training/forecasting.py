@@ -19,7 +19,7 @@ from models.base import KNOWN_ODDS
 from models.learning import HELD_BACK, Counted
 from training.deep import FIRST, PADDING, UNSEEN, Ints, numbered, with_others
 from training.reconstructing import FEWEST
-from training.simple import Line, Model, Numbers, Reason, ranked
+from training.simple import Line, Model, Numbers, Reason, ranked, strangest, until_raised
 from training.words import TemplateVectors
 
 if TYPE_CHECKING:
@@ -57,18 +57,13 @@ class Forecast(Model):
         number: dict[Line, int] = {}
         which = np.array([number.setdefault(line, len(number)) for line in lines], dtype=np.int64)
         owners, each = self._events(number)
-        surprises = np.zeros(len(number))
-        np.maximum.at(surprises, owners, each)
-        return surprises[which]
+        surprises: Numbers = strangest(len(number), owners, each)[which]
+        return surprises
 
     def read_until(self, lines: Sequence[Line], bar: float) -> Numbers:
         """Up to the first event that is more surprising than the bar: [n]."""
         owners, each = self._events(lines)
-        raised = each > bar
-        places = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        until = np.array([len(line) for line in lines], dtype=np.float64)
-        np.minimum.at(until, owners[raised], places[raised] + 1)
-        return until
+        return until_raised(lines, owners, each > bar)
 
     def why(self, session: "Side") -> list[Reason]:
         """The events that were not foretold, by their surprise in nats, and what was in their place."""

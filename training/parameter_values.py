@@ -19,7 +19,7 @@ from models.learning import HELD_BACK
 from training.deep import Ints
 from training.learner import TrainingError
 from training.reconstructing import FEWEST
-from training.simple import Line, Model, Numbers, Reason, ranked
+from training.simple import Line, Model, Numbers, Reason, ranked, strangest, until_raised
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,29 +95,21 @@ class ParameterValues(Model):
         Raises:
             TrainingError: the side has no values.
         """
-        strangest = np.zeros(len(side))
-        each = self._each(side)
-        np.maximum.at(strangest, _owners(side), each)
-        return strangest
+        return strangest(len(side), _owners(side), self._each(side))
 
     def read_until_of(self, side: "Side", bar: float) -> Numbers:
         """Up to the first event above the bar: [n]."""
-        owners, raised = _owners(side), self._each(side) > bar
-        places = np.arange(len(owners)) - np.searchsorted(owners, owners)
-        until = np.array([len(line) for line in side.lines], dtype=np.float64)
-        np.minimum.at(until, owners[raised], places[raised] + 1)
-        return until
+        return until_raised(side.lines, _owners(side), self._each(side) > bar)
 
     def why(self, session: "Side") -> list[Reason]:
         """The events that carry what was not foretold, by their deviations, and what they carry."""
         assert session.moments is not None
         assert session.values is not None
         (line,), (moments,), (values,) = session.lines, session.moments, session.values
-        waited = [0, *(after - before for before, after in pairwise(moments))]
         return ranked(
             Reason(f"event {place + 1}, after {gap / 1000:g} s{_told(carried)}: {self.called(event)}", deviation)
             for place, (event, gap, carried, deviation) in enumerate(
-                zip(line, waited, values, self._each(session).tolist(), strict=True)
+                zip(line, _gaps(moments), values, self._each(session).tolist(), strict=True)
             )
         )
 
@@ -203,11 +195,15 @@ def _vectors(side: "Side") -> _Carried:
     vectors: list[tuple[float, ...]] = []
     places: dict[int, list[int]] = {}
     for line, moments, values in zip(side.lines, side.moments, side.values, strict=True):
-        gaps = [0, *(after - before for before, after in pairwise(moments))]
-        for template, gap, carried in zip(line, gaps, values, strict=True):
+        for template, gap, carried in zip(line, _gaps(moments), values, strict=True):
             places.setdefault(template, []).append(len(vectors))
             vectors.append(tuple(_logarithms(gap, carried)))
     return _Carried(vectors, _owners(side), places)
+
+
+def _gaps(moments: Sequence[int]) -> list[int]:
+    """Milliseconds since the event before; the first waited for none."""
+    return [0, *(after - before for before, after in pairwise(moments))]
 
 
 def _logarithms(gap: float, carried: Sequence[float | None]) -> Iterator[float]:

@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -106,6 +107,21 @@ def ranked(reasons: Iterable[Reason]) -> list[Reason]:
     return sorted((one for one in reasons if one.amount > 0), key=lambda one: -one.amount)
 
 
+def strangest(sessions: int, owners: NDArray[np.int64], each: Numbers) -> Numbers:
+    """Of each session the strangest of its events, which are of these sessions and so strange: [sessions], from 0."""
+    most = np.zeros(sessions)
+    np.maximum.at(most, owners, each)
+    return most
+
+
+def until_raised(lines: Sequence[Line], owners: NDArray[np.int64], raised: NDArray[np.bool_]) -> Numbers:
+    """Events of each session up to its first that is raised, all where none is: [n]; owners are in order."""
+    places = np.arange(len(owners)) - np.searchsorted(owners, owners)
+    until = np.array([len(line) for line in lines], dtype=np.float64)
+    np.minimum.at(until, owners[raised], places[raised] + 1)
+    return until
+
+
 class Keywords(Model):
     """Events whose template speaks of trouble: what a search for "error" finds. Nothing is learnt.
 
@@ -118,15 +134,17 @@ class Keywords(Model):
     def learn(self, lines: Sequence[Line]) -> None:
         """Learn nothing."""
 
+    @cached_property
+    def _trouble(self) -> set[int]:
+        return {number for number, text in self.texts.items() if trouble_in(text)}
+
     def strangeness(self, lines: Sequence[Line]) -> Numbers:
         """Events of trouble: [n]."""
-        trouble = {number for number, text in self.texts.items() if trouble_in(text)}
-        return np.array([sum(one in trouble for one in line) for line in lines], dtype=np.float64)
+        return np.array([sum(one in self._trouble for one in line) for line in lines], dtype=np.float64)
 
     def read_until(self, lines: Sequence[Line], bar: float) -> Numbers:
         """Up to the event that is one too many: [n]."""
-        trouble = {number for number, text in self.texts.items() if trouble_in(text)}
-        counted = (np.cumsum([one in trouble for one in line]) for line in lines)
+        counted = (np.cumsum([one in self._trouble for one in line]) for line in lines)
         return np.array([np.searchsorted(count, bar, "right") + 1 for count in counted], dtype=np.float64)
 
     def why(self, session: "Side") -> list[Reason]:
@@ -135,7 +153,7 @@ class Keywords(Model):
         return ranked(
             Reason(f"speaks of trouble: {self.called(one)}", count)
             for one, count in Counter(line).items()
-            if trouble_in(self.texts.get(one, ""))
+            if one in self._trouble
         )
 
 
